@@ -1,0 +1,1 @@
+"""Writers: each turns detections into one kind of file."""
