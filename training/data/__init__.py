@@ -1,0 +1,1 @@
+"""Labelled images, sampling of training tiles, augmentation."""

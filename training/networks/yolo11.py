@@ -1,0 +1,109 @@
+"""YOLO11, stock and as the paper improves it, at every scale, on unmodified Ultralytics blocks.
+
+Ultralytics' YAML parser cannot learn new blocks without edits to the package. So the stock network is built first and
+the paper's blocks are put in its place; each keeps the graph attributes (``i``, ``f``, ``type``, ``np``) of what it
+replaces.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.modules import C2PSA, C3k, C3k2, Conv
+from ultralytics.nn.tasks import DetectionModel
+
+from training.networks.ema import EMA
+from training.networks.lsconv import LSConv
+
+Variant = Literal["stock", "improved"]
+Scale = Literal["n", "s", "m", "l", "x"]
+
+ATTENTION_LAYER = 10
+HEAD_LAYERS = (16, 19, 22)  # what feeds Detect: P3/8, P4/16, P5/32
+
+
+class PSABlockEMA(nn.Module):
+    """A position-sensitive block whose attention is EMA; the feed-forward half stays as in YOLO11."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attn = EMA(channels)
+        self.ffn = nn.Sequential(Conv(channels, 2 * channels, 1), Conv(2 * channels, channels, 1, act=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        x = x + self.attn(x)
+        out: Tensor = x + self.ffn(x)
+        return out
+
+
+class LSBottleneck(nn.Module):
+    """A bottleneck whose two 3 x 3 convolutions are LSConv. LSConv keeps its width, so there is no squeeze."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.cv1 = LSConv(channels)
+        self.cv2 = LSConv(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), with the bottleneck's own shortcut."""
+        out: Tensor = x + self.cv2(self.cv1(x))
+        return out
+
+
+class WithEMA(nn.Module):
+    """A head block followed by EMA, so that Detect and the next downsampling both see the attended map."""
+
+    def __init__(self, block: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = EMA(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H, W)."""
+        out: Tensor = self.attention(self.block(x))
+        return out
+
+
+class MitosisDetector(DetectionModel):  # type: ignore[misc]
+    """YOLO11 with one class, mitotic figure; random weights."""
+
+    def __init__(self, variant: Variant, scale: Scale) -> None:
+        super().__init__(f"yolo11{scale}.yaml", ch=3, nc=1, verbose=False)
+        self.args = get_cfg()  # the default loss gains, which the paper uses
+        self.names = {0: "mitotic figure"}
+        if variant == "improved":
+            improve(self)
+
+
+def improve(model: DetectionModel) -> None:
+    """Put the paper's three changes into a stock YOLO11, in place."""
+    layers = model.model
+    attention: C2PSA = layers[ATTENTION_LAYER]
+    attention.m = nn.Sequential(*(PSABlockEMA(attention.c) for _ in attention.m))
+    for index in HEAD_LAYERS:
+        block: C3k2 = layers[index]
+        replace_convolutions(block)
+        layers[index] = in_place_of(block, WithEMA(block, block.cv2.conv.out_channels))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps, module.momentum = 1e-3, 0.03  # as Ultralytics sets it on its own layers
+
+
+def replace_convolutions(block: C3k2) -> None:
+    """Make every bottleneck inside a C3k2 (or inside its C3k parts) an LSConv one."""
+    for position, inner in enumerate(block.m):
+        if isinstance(inner, C3k):
+            inner.m = nn.Sequential(*(LSBottleneck(inner.cv1.conv.out_channels) for _ in inner.m))
+        else:
+            block.m[position] = LSBottleneck(block.c)
+
+
+def in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
+    """Give ``new`` the place in Ultralytics' layer graph that ``old`` holds."""
+    for name in ("i", "f", "type"):
+        setattr(new, name, getattr(old, name))
+    new.np = sum(p.numel() for p in new.parameters())  # type: ignore[assignment]
+    return new
