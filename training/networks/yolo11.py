@@ -11,7 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
-from ultralytics.nn.modules import C2PSA, C3k, C3k2, Conv
+from ultralytics.nn.modules import C2PSA, C3k2, Conv
+from ultralytics.nn.modules.block import C3k
 from ultralytics.nn.tasks import DetectionModel
 
 from training.networks.ema import EMA

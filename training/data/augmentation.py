@@ -1,0 +1,58 @@
+"""Geometric and stain augmentation, shared by both stages. Applied to training data only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from training.data.images import RGB
+
+# Ruifrok & Johnston 2001: optical density (R, G, B) of haematoxylin, eosin and the residual stain, one a row.
+HED_FROM_RGB = np.linalg.inv(np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]))
+RGB_FROM_HED = np.linalg.inv(HED_FROM_RGB)
+OD_OF_BYTE = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
+WHITE = (255, 255, 255)
+
+
+def random_affine(rng: Generator, centre: NDArray[np.float32], side_px: int, scale: float) -> NDArray[np.float64]:
+    """Return a (2, 3) matrix that turns, flips and scales so that ``centre`` lands in the middle of a square crop."""
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        turn[:, 0] *= -1
+    middle = np.full(2, (side_px - 1) / 2)
+    return np.column_stack([turn, middle - turn @ centre])
+
+
+def warp(rgb: RGB, matrix: NDArray[np.float64], side_px: int, border: int = cv2.BORDER_CONSTANT) -> RGB:
+    """Resample to (side_px, side_px, 3). Outside the image is white, as inference pads."""
+    out = cv2.warpAffine(rgb, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=WHITE)
+    return np.asarray(out, dtype=np.uint8)
+
+
+def jitter_stain(rng: Generator, rgb: RGB, strength: float = 1.0) -> RGB:
+    """Vary each stain's amount and the scanner's colour in optical-density space.
+
+    One linear map does it: to haematoxylin-eosin-residual, a gain per stain, back, a small mixing of channels and an
+    offset (illumination). ``strength`` 1 spans what different laboratories show.
+    """
+    gains = np.exp(rng.uniform(-0.35, 0.35, 3) * strength)
+    mixing = np.eye(3) + rng.normal(0, 0.06, (3, 3)) * strength
+    matrix = (HED_FROM_RGB @ np.diag(gains) @ RGB_FROM_HED @ mixing).T
+    offset = rng.uniform(-0.06, 0.08, 3) * strength
+    density = cv2.transform(OD_OF_BYTE[rgb], np.column_stack([matrix, offset]).astype(np.float32))
+    return np.clip(cv2.exp(-density) * 256.0 - 1.0, 0, 255).astype(np.uint8)
+
+
+def jitter_sharpness(rng: Generator, rgb: RGB) -> RGB:
+    """Blur or sharpen one image in three a little: scanners differ in focus and post-processing."""
+    draw = rng.random()
+    if draw < 0.2:
+        return np.asarray(cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.5, 1.4)), dtype=np.uint8)
+    if draw < 0.33:
+        soft = cv2.GaussianBlur(rgb, (0, 0), 1.0)
+        amount = rng.uniform(0.3, 1.0)
+        return np.asarray(cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0), dtype=np.uint8)
+    return rgb

@@ -1,0 +1,68 @@
+"""Loads the labelled training windows and mitosis patches into memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+RGB = NDArray[np.uint8]
+
+BOX_PX = 50.0  # side of every label's box, as MIDOG++ draws them
+MITOTIC, LOOK_ALIKE = 1, 2  # category ids of the label files
+
+
+@dataclass(frozen=True)
+class LabelledWindow:
+    """One training image. ``points`` is (n, 2) float32, x and y in its own pixels; ``categories`` is (n,)."""
+
+    rgb: RGB
+    points: NDArray[np.float32]
+    categories: NDArray[np.int64]
+    case: str
+
+
+def read_rgb(path: Path) -> RGB:
+    """Read an image file as (height, width, 3) RGB; raises FileNotFoundError when it cannot be decoded."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise FileNotFoundError(f"{path}: cannot be read as an image")
+    return np.ascontiguousarray(bgr[..., ::-1].astype(np.uint8))
+
+
+def load_windows(data: Path) -> list[LabelledWindow]:
+    """Read ``windows.json`` and its images, all of split train."""
+    document = json.loads((data / "windows.json").read_text())
+    labels: dict[int, list[tuple[float, float, int]]] = {image["id"]: [] for image in document["images"]}
+    for annotation in document["annotations"]:
+        x1, y1, x2, y2 = annotation["bbox"]  # corners, not COCO's width and height
+        labels[annotation["image_id"]].append(((x1 + x2) / 2, (y1 + y2) / 2, annotation["category_id"]))
+    windows = []
+    for image in document["images"]:
+        table = np.array(labels[image["id"]], dtype=np.float64).reshape(-1, 3)
+        rgb = read_rgb(data / "windows" / image["file_name"])
+        windows.append(
+            LabelledWindow(rgb, table[:, :2].astype(np.float32), table[:, 2].astype(np.int64), image["case"])
+        )
+    return windows
+
+
+def load_patches(data: Path) -> list[RGB]:
+    """Read the 128 x 128 px patches of ``patches.csv``, each with a mitotic figure in its centre.
+
+    Patches with a black border (the region ended there) are left out: no slide looks like that.
+    """
+    with (data / "patches.csv").open(newline="") as file:
+        patches = [read_rgb(data / "patches" / row["file"]) for row in csv.DictReader(file)]
+    return [patch for patch in patches if patch.shape == (128, 128, 3) and not has_black_border(patch)]
+
+
+def has_black_border(patch: RGB) -> bool:
+    """Tell whether any outermost row or column is black."""
+    edges = (patch[0], patch[-1], patch[:, 0], patch[:, -1])
+    return any(float(edge.mean()) < 8.0 for edge in edges)

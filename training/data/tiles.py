@@ -1,0 +1,129 @@
+"""Draws training tiles for the detector: an endless, seeded stream of augmented tiles with their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from training.data.augmentation import jitter_sharpness, jitter_stain, random_affine, warp
+from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindow
+
+VISIBLE = 0.4  # a label stays if this share of its box is inside the tile
+PATCH_PX = 128
+SCALES = (0.8, 1.25)  # magnification jitter; also covers 0.23 to 0.27 um per pixel
+
+Boxes = NDArray[np.float32]  # (n, 4): x1, y1, x2, y2 in the tile's pixels
+
+
+@dataclass(frozen=True)
+class TileMix:
+    """Shares of the kinds of tile; what is left of 1 is plain windows around a random point."""
+
+    patches: float = 0.3  # mosaics of patches: the only way to see more than 200 cases
+    mosaic: float = 0.4  # the paper's mosaic of four, each quarter around a labelled object
+    labelled: float = 0.2  # one window around a labelled object
+    mitotic_share: float = 0.6  # of the labelled objects drawn; the rest are look-alikes
+
+
+class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
+    """Yields (3, side, side) uint8 tiles and (n, 4) boxes, for ever. Each worker draws its own stream."""
+
+    def __init__(self, windows: list[LabelledWindow], patches: list[RGB], side_px: int, seed: int) -> None:
+        self.windows, self.patches, self.side_px, self.seed = windows, patches, side_px, seed
+        self.mix = TileMix()
+        self.objects = {
+            kind: [(w, i) for w in windows for i in np.flatnonzero(w.categories == kind)]
+            for kind in (MITOTIC, LOOK_ALIKE)
+        }
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a stream that depends on the seed and the worker alone."""
+        cv2.setNumThreads(0)  # the workers are the parallelism
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            rgb, boxes = self.draw(rng)
+            rgb = jitter_sharpness(rng, jitter_stain(rng, rgb))
+            yield torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))), torch.from_numpy(boxes)
+
+    def draw(self, rng: Generator) -> tuple[RGB, Boxes]:
+        """Draw one tile of a random kind, before colour augmentation."""
+        kind, mix, side = rng.random(), self.mix, self.side_px
+        if kind < mix.patches:
+            return self.patch_mosaic(rng)
+        if kind < mix.patches + mix.mosaic:
+            half = side // 2
+            return join([[self.around_object(rng, half) for _ in range(2)] for _ in range(2)], half)
+        if kind < mix.patches + mix.mosaic + mix.labelled:
+            return self.around_object(rng, side)
+        window = self.windows[rng.integers(len(self.windows))]
+        height, width = window.rgb.shape[:2]
+        return self.cut(rng, window, rng.uniform((0, 0), (width, height)).astype(np.float32), side)
+
+    def around_object(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
+        """Cut a square that holds a random labelled object somewhere inside."""
+        kind = MITOTIC if rng.random() < self.mix.mitotic_share else LOOK_ALIKE
+        window, index = self.objects[kind][rng.integers(len(self.objects[kind]))]
+        reach = side / 2 - 24
+        return self.cut(rng, window, window.points[index] + rng.uniform(-reach, reach, 2).astype(np.float32), side)
+
+    def cut(self, rng: Generator, window: LabelledWindow, centre: NDArray[np.float32], side: int) -> tuple[RGB, Boxes]:
+        """Cut a turned and scaled square near ``centre``, moved so that it stays inside the window where it can."""
+        scale = float(np.exp(rng.uniform(*np.log(SCALES))))
+        height, width = window.rgb.shape[:2]
+        margin = np.minimum(side / scale / 2, np.array([width, height]) / 2)
+        centre = np.clip(centre, margin, np.array([width, height]) - margin).astype(np.float32)
+        matrix = random_affine(rng, centre, side, scale)
+        centres = window.points[window.categories == MITOTIC] @ matrix[:, :2].T + matrix[:, 2]
+        return warp(window.rgb, matrix, side), visible_boxes(centres, BOX_PX * scale, side)
+
+    def patch_mosaic(self, rng: Generator) -> tuple[RGB, Boxes]:
+        """Fill a tile with patches of different cases, each turned by a multiple of 90 degrees."""
+        cells = -(-self.side_px // PATCH_PX)
+        grid = [[self.one_patch(rng) for _ in range(cells)] for _ in range(cells)]
+        rgb, boxes = join(grid, PATCH_PX)
+        x, y = rng.integers(0, cells * PATCH_PX - self.side_px + 1, 2)
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - (x, y)
+        return rgb[y : y + self.side_px, x : x + self.side_px], visible_boxes(centres, BOX_PX, self.side_px)
+
+    def one_patch(self, rng: Generator) -> tuple[RGB, Boxes]:
+        patch = np.rot90(self.patches[rng.integers(len(self.patches))], rng.integers(4))
+        patch = patch[:, ::-1] if rng.random() < 0.5 else patch
+        return patch, visible_boxes(np.array([[PATCH_PX / 2, PATCH_PX / 2]]), BOX_PX, PATCH_PX)
+
+
+def visible_boxes(centres: NDArray[np.floating], box_px: float, side_px: int) -> Boxes:
+    """Return the boxes around ``centres``, clipped to the tile; those mostly outside are dropped."""
+    boxes = np.concatenate([centres - box_px / 2, centres + box_px / 2], axis=1).reshape(-1, 4)
+    clipped = boxes.clip(0, side_px)
+    area = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1])
+    return clipped[area >= VISIBLE * box_px**2].astype(np.float32)
+
+
+def join(grid: list[list[tuple[RGB, Boxes]]], cell_px: int) -> tuple[RGB, Boxes]:
+    """Put equally large squares side by side, with their boxes."""
+    rgb = np.concatenate([np.concatenate([cell for cell, _ in row], axis=1) for row in grid])
+    boxes = [
+        boxes + np.array([column, line, column, line], np.float32) * cell_px
+        for line, row in enumerate(grid)
+        for column, (_, boxes) in enumerate(row)
+    ]
+    return rgb, np.concatenate(boxes)
+
+
+def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Stack tiles to (B, 3, H, W) uint8 and give the boxes in the form that Ultralytics' loss takes."""
+    tiles = torch.stack([tile for tile, _ in samples])
+    side = tiles.shape[-1]
+    boxes = torch.cat([b for _, b in samples])
+    owner = torch.cat([torch.full((len(b),), float(i)) for i, (_, b) in enumerate(samples)])
+    centres = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1) / side
+    return tiles, {"batch_idx": owner, "cls": torch.zeros(len(boxes), 1), "bboxes": centres}
