@@ -1,0 +1,108 @@
+"""The model bundle: two ONNX files and ``bundle.yaml``, the only thing that training hands to inference."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mitosis.config import OperatingPoint, first_problem, one_line
+from mitosis.errors import BundleError
+
+DESCRIPTION = "bundle.yaml"
+MEND = "restore the folder from the release, train one with `make train`, or name another with --model"
+
+Positive = Annotated[float, Field(gt=0)]
+Triple = tuple[float, float, float]
+
+
+class Part(BaseModel):
+    """One network's file. ``sha256`` is that of the file, so that a damaged copy is noticed before it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    architecture: str
+
+
+class DetectorPart(Part):
+    """Stage 1: (B, 3, tile_px, tile_px) RGB in 0..1 -> (B, 5, n) centre x, centre y, width, height (px), score."""
+
+    tile_px: Annotated[int, Field(gt=0, multiple_of=32)]
+    spacing_um: Positive  # micrometres a pixel that the network expects
+    spacing_tolerance: Annotated[float, Field(ge=0, lt=1)]  # within this share of it, pixels are taken as they are
+
+
+class ClassifierPart(Part):
+    """Stage 2: (B, 3, input_px, input_px), normalised -> (B, 2) logits of (look-alike, mitotic figure)."""
+
+    input_px: Annotated[int, Field(gt=0)]
+    context: Positive  # side of the square crop over the longer side of the candidate's box
+    mean: Triple
+    std: Triple
+
+
+class Description(BaseModel):
+    """The content of ``bundle.yaml``. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    name: str
+    version: str
+    licence: str
+    training_data: str
+    class_names: tuple[str, str]
+    detector: DetectorPart
+    classifier: ClassifierPart
+    operating_point: OperatingPoint = OperatingPoint()
+    metrics: dict[str, float] = {}
+
+
+class Bundle(BaseModel):
+    """A checked bundle: what it says and where its files lie."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    description: Description
+
+    @property
+    def detector_file(self) -> Path:
+        """Stage 1's ONNX file."""
+        return self.folder / self.description.detector.file
+
+    @property
+    def classifier_file(self) -> Path:
+        """Stage 2's ONNX file."""
+        return self.folder / self.description.classifier.file
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle; raises BundleError naming the file that is missing, damaged or not understood."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise BundleError(f"{path}: there is no model bundle here; {MEND}")
+    try:
+        description = Description.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BundleError(f"{path}: cannot be read ({one_line(error)}); {MEND}") from error
+    except ValidationError as error:
+        raise BundleError(f"{path}: {first_problem(error)}; {MEND}") from error
+    for part in (description.detector, description.classifier):
+        check_part(folder / part.file, part)
+    return Bundle(folder=folder, description=description)
+
+
+def check_part(path: Path, part: Part) -> None:
+    """Raise BundleError unless the file is there and has the stated checksum."""
+    if not path.is_file():
+        raise BundleError(f"{path}: missing, though {DESCRIPTION} names it; {MEND}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != part.sha256:
+        raise BundleError(f"{path}: damaged, its sha256 is {found[:12]}... and not {part.sha256[:12]}...; {MEND}")

@@ -1,0 +1,62 @@
+"""The whole configuration of a run: the paper's values unless a file or the model bundle says otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mitosis.errors import InputError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class OperatingPoint(BaseModel):
+    """Thresholds a bundle may carry because they were chosen together with its weights; None keeps the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    detector_confidence: Share | None = None
+    nms_iou: Share | None = None
+    classifier_threshold: Share | None = None
+    merge_iou: Share | None = None
+
+
+class Config(BaseModel):
+    """Every number that steers detection. Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2  # share of a tile (paper, inference step 1)
+    detector_confidence: Share = 0.2  # lowest stage 1 score of a candidate (paper, inference step 2)
+    nms_iou: Share = 0.3  # non-maximum suppression inside a tile (paper, stage 1)
+    classifier_threshold: Share = 0.5  # a lower stage 2 score rejects the candidate (paper, inference step 3)
+    merge_iou: Share = 0.5  # across tiles (paper, inference step 4)
+    classifier_batch: Annotated[int, Field(ge=1)] = 32  # crops in one call of stage 2; does not change results
+
+    def at(self, point: OperatingPoint) -> Config:
+        """Return this configuration with the thresholds that ``point`` states."""
+        return self.model_copy(update=point.model_dump(exclude_none=True))
+
+
+def read_config(path: Path) -> Config:
+    """Read a YAML file of ``Config`` fields; raises InputError naming the file and the field."""
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text()) or {})
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({one_line(error)}); mend it or leave --config out") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}; mend the field or leave --config out") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say in a few words which field pydantic refuses first, and why."""
+    problem = error.errors()[0]
+    return f"field '{'.'.join(map(str, problem['loc']))}': {problem['msg']}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,120 @@
+"""The whole way from a slide to detections, streaming: at any time a few tiles are in memory, never the slide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mitosis.bundle import Bundle, read_bundle
+from mitosis.classifier import crops, score_candidates
+from mitosis.config import Config
+from mitosis.detections import Detections, empty_detections
+from mitosis.detector import prepare_tile, read_candidates
+from mitosis.merging import merge
+from mitosis.runtime import Device, Network, load_network
+from mitosis.slide import Slide
+from mitosis.tiling import Tile, tile_count, tiles
+
+HALO_PX = 48  # read around each tile, so that a candidate at its edge is cropped with its real surroundings
+
+Progress = Callable[[int, int], None]  # tiles done, tiles in all
+
+
+@dataclass(frozen=True)
+class Model:
+    """Both networks, loaded, with the bundle and the configuration they run under. Holds no image."""
+
+    bundle: Bundle
+    config: Config
+    detector: Network
+    classifier: Network
+
+
+def load_model(
+    folder: Path, device: Device = Device.AUTO, config: Config | None = None, cache: Path | None = None
+) -> Model:
+    """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
+
+    Raises BundleError and RuntimeUnavailableError.
+    """
+    bundle = read_bundle(folder)
+    about = bundle.description
+    config = config or Config().at(about.operating_point)
+    tile, side = about.detector.tile_px, about.classifier.input_px
+    return Model(
+        bundle,
+        config,
+        load_network(bundle.detector_file, (1, 3, tile, tile), device, cache),
+        load_network(bundle.classifier_file, (config.classifier_batch, 3, side, side), device, cache),
+    )
+
+
+def detect(slide: Slide, model: Model, progress: Progress | None = None) -> Detections:
+    """Find mitotic figures. Returns every merged candidate, rejected ones too, in level-0 pixels and reading order.
+
+    Raises InputError when part of the image cannot be decoded.
+    """
+    part, config = model.bundle.description.classifier, model.config
+    found = ((rows, images) for rows, images in candidates(slide, model, progress) if len(rows))
+    scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
+    rows = np.concatenate(scored) if scored else empty_detections()
+    rows["is_mitotic_figure"] = rows["classifier_score"] >= config.classifier_threshold
+    return merge(rows, config.merge_iou)
+
+
+def candidates(
+    slide: Slide, model: Model, progress: Progress | None = None
+) -> Iterator[tuple[Detections, NDArray[np.uint8]]]:
+    """Yield each tile's candidates in level-0 pixels with their crops (n, side, side, 3)."""
+    about, config = model.bundle.description, model.config
+    scale = grid_scale(slide.spacing.x_um, about.detector.spacing_um, about.detector.spacing_tolerance)
+    grid = (math.ceil(slide.width_px / scale), math.ceil(slide.height_px / scale))
+    layout = (*grid, about.detector.tile_px, config.overlap)
+    total = tile_count(*layout)
+
+    def read() -> Iterator[tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.float32]]]:
+        for tile in tiles(*layout):
+            haloed = read_haloed(slide, tile, scale)
+            yield (tile, haloed), prepare_tile(haloed[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX])
+
+    for done, ((tile, haloed), raw) in enumerate(model.detector.map(read()), start=1):
+        rows = read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou)
+        images = crops(haloed, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
+        yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)
+        if progress:
+            progress(done, total)
+
+
+def grid_scale(slide_um: float, network_um: float, tolerance: float) -> float:
+    """Return level-0 pixels per grid pixel: 1 where the slide's spacing is near enough to the network's."""
+    ratio = network_um / slide_um
+    return 1.0 if abs(ratio - 1) <= tolerance else ratio
+
+
+def read_haloed(slide: Slide, tile: Tile, scale: float) -> NDArray[np.uint8]:
+    """Read a tile with ``HALO_PX`` grid pixels more on every side; white where the image ends."""
+    side = tile.side_px + 2 * HALO_PX
+    return slide.read((tile.x_px - HALO_PX) * scale, (tile.y_px - HALO_PX) * scale, side, side, scale)
+
+
+def moved(rows: Detections, scale: float, offset_px: tuple[float, float]) -> Detections:
+    """Return a copy whose boxes are scaled about the origin and then shifted by (x, y)."""
+    out = rows.copy()
+    for name, shift in (("x1", offset_px[0]), ("x2", offset_px[0]), ("y1", offset_px[1]), ("y2", offset_px[1])):
+        out[name] = rows[name] * scale + shift
+    return out
+
+
+def inside(rows: Detections, images: NDArray[np.uint8], slide: Slide) -> tuple[Detections, NDArray[np.uint8]]:
+    """Clip boxes to the slide and drop those whose centre lay in the padding, with their crops."""
+    x, y = (rows["x1"] + rows["x2"]) / 2, (rows["y1"] + rows["y2"]) / 2
+    keep = (x <= slide.width_px - 1) & (y <= slide.height_px - 1)
+    rows = rows[keep]
+    for name, length in (("x1", slide.width_px), ("x2", slide.width_px), ("y1", slide.height_px), ("y2", slide.height_px)):
+        rows[name] = rows[name].clip(0, length - 1)
+    return rows, images[keep]
