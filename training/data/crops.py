@@ -1,0 +1,96 @@
+"""Draws training crops for the classifier at the geometry that inference uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from training.data.augmentation import jitter_sharpness, jitter_stain, random_affine, warp
+from training.data.images import BOX_PX, RGB
+from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
+
+CONTEXT = 1.28  # the crop's side over the box's longer side: a 50 px box gives a 64 px crop, no resampling
+SCALES = (0.8, 1.25)
+SHIFT_PX = 5.0  # stage 1's boxes are not perfectly centred
+PATCH_PX = 128
+CORNER_PX = 46.0  # a negative's distance from the patch's centre along both axes: the central mitosis stays outside
+NEGATIVE, POSITIVE = 0, 1
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place to crop: an image, a point (x, y) in its pixels, and the box's longer side there."""
+
+    rgb: RGB
+    centre: NDArray[np.float32]
+    box_px: float = BOX_PX
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where crops come from. Each class is drawn half from each of its two pools, so that no pool spells a class."""
+
+    mitoses: list[Spot]  # labelled mitotic figures of the windows
+    patches: list[RGB]  # 128 px: centre positive, corners negative
+    look_alikes: list[Spot]  # labelled look-alikes of the windows
+    false_positives: list[Spot]  # stage 1's own, mined
+
+
+class CropStream(IterableDataset[tuple[Tensor, int]]):
+    """Yields normalised (3, 64, 64) crops with their class, for ever; classes are balanced."""
+
+    def __init__(self, pools: Pools, seed: int) -> None:
+        self.pools, self.seed = pools, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        """Start a stream that depends on the seed and the worker alone."""
+        cv2.setNumThreads(0)
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            label = int(rng.integers(2))
+            yield augmented(rng, self.spot(rng, label)), label
+
+    def spot(self, rng: Generator, label: int) -> Spot:
+        """Draw a place of the given class."""
+        pools = self.pools
+        if label == POSITIVE:
+            return choose(rng, pools.mitoses) if rng.random() < 0.35 else self.patch_spot(rng, 0.0)
+        draw = rng.random()
+        if draw < 0.35 or (draw < 0.7 and not pools.false_positives):
+            return choose(rng, pools.look_alikes)
+        return choose(rng, pools.false_positives) if draw < 0.7 else self.patch_spot(rng, CORNER_PX)
+
+    def patch_spot(self, rng: Generator, distance_px: float) -> Spot:
+        """Take a patch's centre (distance 0) or one of its corners."""
+        patch = self.pools.patches[rng.integers(len(self.pools.patches))]
+        offset = distance_px * rng.choice((-1.0, 1.0), 2)
+        return Spot(patch, (PATCH_PX / 2 + offset).astype(np.float32))
+
+
+def choose(rng: Generator, spots: list[Spot]) -> Spot:
+    """Draw one of the spots."""
+    return spots[rng.integers(len(spots))]
+
+
+def augmented(rng: Generator, spot: Spot) -> Tensor:
+    """Crop with a random turn, flip, magnification, shift, stain and sharpness."""
+    scale = float(np.exp(rng.uniform(*np.log(SCALES)))) * INPUT_PX / (CONTEXT * spot.box_px)
+    centre = spot.centre + rng.uniform(-SHIFT_PX, SHIFT_PX, 2).astype(np.float32)
+    # Mirrored rather than white outside: a white corner must not tell a patch's corner from its centre.
+    rgb = warp(spot.rgb, random_affine(rng, centre, INPUT_PX, scale), INPUT_PX, cv2.BORDER_REFLECT_101)
+    return normalised(jitter_sharpness(rng, jitter_stain(rng, rgb)))
+
+
+def normalised(rgb: RGB) -> Tensor:
+    """(H, W, 3) bytes -> (3, H, W), ImageNet mean 0 and standard deviation 1."""
+    x = (rgb.astype(np.float32) / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))

@@ -1,0 +1,77 @@
+"""Between the stages: run the trained detector over the training windows and keep its false positives.
+
+    python -m training.mine_candidates --data ../shared/data --run runs/first
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from mitosis.config import Config
+from mitosis.detections import boxes_px
+from mitosis.detector import read_candidates
+from mitosis.merging import merge
+from mitosis.tiling import tiles
+from training.data.images import BOX_PX, MITOTIC, RGB, load_windows
+from training.networks.yolo11 import MitosisDetector
+
+TILE_PX = 512
+CONFIDENCE = 0.1  # below inference's 0.2: more and more varied negatives
+MATCH_PX = 30.0  # 7.5 um at 0.25 um a pixel: the challenge's radius
+
+
+def load_detector(run: Path) -> MitosisDetector:
+    """Rebuild the trained detector with its averaged weights, ready to predict."""
+    saved = torch.load(run / "detector.pt", map_location="cpu", weights_only=True)
+    model = MitosisDetector(saved["variant"], saved["scale"])
+    model.load_state_dict(saved["average"])
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.float32]:
+    """Return the merged candidates of one image as (n, 5): box corners in its pixels, and score."""
+    found = []
+    for tile in tiles(rgb.shape[1], rgb.shape[0], TILE_PX, Config().overlap):
+        x = torch.from_numpy(rgb[tile.y_px : tile.y_px + TILE_PX, tile.x_px : tile.x_px + TILE_PX].copy())
+        with torch.autocast("cpu", torch.bfloat16):
+            raw = model(x.permute(2, 0, 1)[None].float().to(memory_format=torch.channels_last) / 255)[0]
+        rows = read_candidates(raw[0].float().numpy(), tile, confidence, Config().nms_iou)
+        for name, shift in (("x1", tile.x_px), ("y1", tile.y_px), ("x2", tile.x_px), ("y2", tile.y_px)):
+            rows[name] += shift
+        found.append(rows)
+    rows = merge(np.concatenate(found), Config().merge_iou)
+    return np.column_stack([boxes_px(rows), rows["detector_score"]])
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with windows.json")],
+    run: Annotated[Path, typer.Option(help="Folder of the trained detector; the result goes there too")],
+) -> None:
+    """Write RUN/false_positives.json: per window index, the boxes that lie near no labelled mitosis."""
+    model = load_detector(run)
+    mined: dict[int, list[list[float]]] = {}
+    windows = load_windows(data)
+    for index, window in enumerate(windows):
+        boxes = predict(model, window.rgb, CONFIDENCE)
+        centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+        mitoses = window.points[window.categories == MITOTIC]
+        distance = np.linalg.norm(centres[:, None] - mitoses[None], axis=2)  # (boxes, mitoses)
+        alone = (distance > max(MATCH_PX, BOX_PX / 2)).all(axis=1)
+        if alone.any():
+            mined[index] = boxes[alone].round(2).tolist()
+        if index % 100 == 0:
+            print(f"{index} of {len(windows)} windows, {sum(map(len, mined.values()))} false positives", flush=True)
+    (run / "false_positives.json").write_text(json.dumps(mined))
+    print(f"done: {sum(map(len, mined.values()))} false positives -> {run / 'false_positives.json'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

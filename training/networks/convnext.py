@@ -1,0 +1,29 @@
+"""Stage 2's network: ConvNeXt-Tiny from timm, giving logits and the pooled features for the contrastive term."""
+
+from __future__ import annotations
+
+import timm
+from torch import Tensor, nn
+
+CLASSES = ("not mitotic figure", "mitotic figure")  # the order of the logits
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INPUT_PX = 64
+
+
+class MitosisClassifier(nn.Module):
+    """(B, 3, 64, 64) -> logits (B, 2). ``architecture`` is timm's name; ``test_convnext`` is a miniature for tests."""
+
+    def __init__(self, architecture: str = "convnext_tiny", drop_path: float = 0.1) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.net = timm.create_model(architecture, pretrained=False, num_classes=2, drop_path_rate=drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits alone, as exported."""
+        return self.with_features(x)[0]
+
+    def with_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, 2) and the pooled, normalised features (B, F) that the logits are computed from."""
+        features = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+        return self.net.head.fc(features), features
