@@ -1,0 +1,154 @@
+"""One function per family of files; each turns a file into a ``Source`` of RGB levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import tifffile
+import zarr
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mitosis.config import one_line
+from mitosis.errors import InputError
+from mitosis.spacing import Spacing, dpi_spacing, tiff_spacing
+
+RGB = NDArray[np.uint8]
+
+PICTURE_PX = 400_000_000  # PNG and JPEG have no windows: larger ones would fill the memory
+Image.MAX_IMAGE_PIXELS = None  # the limit above replaces Pillow's
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # the last line on stderr is the user's
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution. ``pixels`` is sliced as [rows, columns]; ``downsample`` is level-0 pixels per pixel."""
+
+    pixels: Any
+    downsample: float
+
+    @property
+    def width_px(self) -> int:
+        """Columns."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Rows."""
+        return int(self.pixels.shape[0])
+
+
+@dataclass
+class Source:
+    """What a reader finds in a file; the finest level comes first."""
+
+    name: str
+    levels: list[Level]
+    spacing: Spacing | None
+    origin_mm: tuple[float, float] = (0.0, 0.0)
+    to_rgb: Callable[[Any], RGB] = field(default=lambda pixels: to_rgb(np.asarray(pixels)))
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+def to_rgb(pixels: NDArray[Any]) -> RGB:
+    """Turn (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) bytes into RGB: grey is repeated, alpha is laid on white."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        return np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return pixels
+
+
+def check_pixels(path: Path, dtype: np.dtype[Any], channels: int) -> None:
+    """Refuse what cannot be turned into RGB bytes without guessing."""
+    if dtype != np.uint8:
+        raise InputError(
+            f"{path}: has {dtype} pixels, and how they map to brightness is not known; save it as 8-bit RGB"
+        )
+    if channels not in (1, 3, 4):
+        raise InputError(f"{path}: has {channels} channels instead of RGB; save it as 8-bit RGB")
+
+
+def read_tiff(path: Path) -> Source:
+    """TIFF, BigTIFF and Aperio SVS: strips or tiles, any compression that imagecodecs knows, pyramids of both kinds."""
+    try:
+        file = tifffile.TiffFile(path)
+    except Exception as error:  # tifffile and struct raise many kinds
+        raise InputError(f"{path}: is not a readable TIFF ({one_line(error)[:120]}); copy the file again") from error
+    try:
+        series = file.series[0]
+        page = series.levels[0].pages[0]
+        if page.axes not in ("YX", "YXS"):
+            raise InputError(f"{path}: its axes are {page.axes}, not rows, columns and RGB; save it as one RGB plane")
+        if page.photometric not in (1, 2, 6):  # MINISBLACK, RGB, YCBCR
+            raise InputError(f"{path}: its colours are {page.photometric.name}, not RGB or grey; save it as 8-bit RGB")
+        check_pixels(path, page.dtype, page.samplesperpixel)
+        levels = [level for level in series.levels if level.axes == series.levels[0].axes]
+        for level in levels:
+            check_complete(path, level)
+        width = page.imagewidth
+        return Source(
+            "tifffile " + tifffile.__version__,
+            [Level(zarr.open(level.aszarr(), mode="r"), width / level.pages[0].imagewidth) for level in levels],
+            tiff_spacing(page.tags, page.description),
+            close=file.close,
+        )
+    except InputError:
+        file.close()
+        raise
+    except Exception as error:
+        file.close()
+        raise InputError(f"{path}: is a damaged TIFF ({one_line(error)[:120]}); copy the file again") from error
+
+
+def check_complete(path: Path, level: tifffile.TiffPageSeries) -> None:
+    """Refuse a file that ends before its pixel data does: some codecs would fill the rest with grey."""
+    size = path.stat().st_size
+    page = level.pages[0]
+    end = max((offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+    if end > size or not end:
+        raise InputError(f"{path}: is truncated, {size} bytes of at least {end}; copy the file again")
+
+
+def read_metaimage(path: Path) -> Source:
+    """MetaImage (.mha): spacing and origin in millimetres, read whole by SimpleITK."""
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = one_line(error).rsplit("Error:", 1)[-1][:120]
+        raise InputError(f"{path}: is not a readable MetaImage ({reason.strip()}); copy the file again") from error
+    if image.GetDimension() == 3 and image.GetSize()[2] == 1:
+        image = image[:, :, 0]
+    if image.GetDimension() != 2:
+        raise InputError(f"{path}: is a volume of size {image.GetSize()}, not one plane; save the plane alone")
+    if not np.allclose(image.GetDirection(), (1, 0, 0, 1)):
+        raise InputError(f"{path}: is rotated or mirrored (direction {image.GetDirection()}); resample it upright")
+    pixels = sitk.GetArrayFromImage(image)
+    check_pixels(path, pixels.dtype, image.GetNumberOfComponentsPerPixel())
+    x_um, y_um = (1000 * mm for mm in image.GetSpacing())
+    spacing = Spacing(x_um, y_um, "MetaImage")
+    return Source(f"SimpleITK {sitk.Version.VersionString()}", [Level(to_rgb(pixels), 1.0)], spacing, image.GetOrigin())
+
+
+def read_picture(path: Path) -> Source:
+    """PNG and JPEG: decoded whole by Pillow."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > PICTURE_PX:
+                raise InputError(f"{path}: too large to decode whole; convert it to a tiled TIFF")
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"{path}: has {image.mode} pixels, not 8-bit RGB; save it as 8-bit RGB")
+            spacing = dpi_spacing(image.info.get("dpi"))
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(f"{path}: cannot be decoded ({one_line(error)[:120]}); copy the file again") from error
+    return Source(f"Pillow {Image.__version__}", [Level(to_rgb(pixels), 1.0)], spacing)

@@ -1,0 +1,79 @@
+"""Micrometres per pixel: found in the file or given by the user, never guessed."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitosis.errors import SpacingError
+
+PLAUSIBLE_UM = (0.05, 1.1)  # finer than any light microscope resolves .. a 10x scan, where mitoses cannot be told
+ANISOTROPY = 0.02  # largest relative difference of x and y that is taken for a square pixel
+UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF ResolutionUnit: inch, centimetre
+UNIT_NAMES = {2: "inch", 3: "centimetre"}
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Micrometres per level-0 pixel along x and y, and where they come from."""
+
+    x_um: float
+    y_um: float
+    source: str
+
+
+def checked(path: Path, found: Spacing | None, given_um: float | None) -> Spacing:
+    """Return the spacing to use: the user's where given, else the file's.
+
+    Raises SpacingError, naming the file and ``--spacing``, when there is none or no microscope gives it.
+    """
+    if given_um is not None:
+        found = Spacing(given_um, given_um, "option --spacing")
+    if found is None:
+        raise SpacingError(f"{path}: states no pixel spacing; pass --spacing UM (micrometres per pixel, 40x is near 0.25)")
+    for value in (found.x_um, found.y_um):
+        if not (math.isfinite(value) and PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]):
+            raise SpacingError(
+                f"{path}: its spacing of {value:g} um per pixel ({found.source}) is not between {PLAUSIBLE_UM[0]} and "
+                f"{PLAUSIBLE_UM[1]}; pass the right one with --spacing UM"
+            )
+    if abs(found.x_um / found.y_um - 1) > ANISOTROPY:
+        raise SpacingError(
+            f"{path}: its pixels are not square ({found.x_um:g} x {found.y_um:g} um, {found.source}); "
+            "resample it, or pass --spacing UM if the file is wrong"
+        )
+    return found
+
+
+def tiff_spacing(tags: Any, description: str) -> Spacing | None:
+    """Read the spacing of a TIFF page: Aperio's MPP first, then the resolution tags; None where neither says.
+
+    Args:
+        tags: tifffile's tags of the page.
+        description: the page's ImageDescription.
+
+    """
+    if match := re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description):
+        return Spacing(float(match[1]), float(match[1]), "Aperio MPP")
+    unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2  # TIFF 6.0: inch where absent
+    if unit not in UM_PER_UNIT or "XResolution" not in tags or "YResolution" not in tags:
+        return None
+    x, y = (pixels_per_unit(tags[name].value) for name in ("XResolution", "YResolution"))
+    if x <= 0 or y <= 0:
+        return None
+    return Spacing(UM_PER_UNIT[unit] / x, UM_PER_UNIT[unit] / y, f"TIFF resolution per {UNIT_NAMES[unit]}")
+
+
+def pixels_per_unit(value: tuple[int, int]) -> float:
+    """Turn a TIFF rational into a number; 0/0 is 0, that is: not stated."""
+    return value[0] / value[1] if value[1] else 0.0
+
+
+def dpi_spacing(dpi: tuple[float, float] | None) -> Spacing | None:
+    """Read a PNG's or JPEG's dots per inch; what only a screen or a printer has (72, 300 ...) counts as not stated."""
+    if not dpi or min(dpi) <= 0 or 25_400 / float(min(dpi)) > PLAUSIBLE_UM[1]:
+        return None
+    return Spacing(25_400 / float(dpi[0]), 25_400 / float(dpi[1]), "dots per inch")
