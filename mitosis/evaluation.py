@@ -1,0 +1,116 @@
+"""The challenge's own score: matching within 7.5 um, and F1 over the sum of all images' counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from mitosis.errors import InputError
+from mitosis.labels import LabelledImage
+from mitosis.output.grand_challenge import FILE_NAME, Points, read_points
+
+RADIUS_UM = 7.5  # MIDOG 2025's evaluator, inclusive
+
+
+@dataclass(frozen=True)
+class Counts:
+    """True positives, false positives, false negatives. Ratios of nothing are NaN, never 0 or 1."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP)."""
+        return ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN)."""
+        return ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts over all images, per case and per scanner."""
+
+    total: Counts
+    per_case: dict[str, Counts]
+    per_scanner: dict[str, Counts]
+
+
+def ratio(part: int, whole: int) -> float:
+    """Return part / whole, NaN for 0 / 0."""
+    return part / whole if whole else math.nan
+
+
+def match(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> Counts:
+    """Match (n, 2) labels with (m, 2) detections as the challenge does: one to one, greedy, in the labels' order."""
+    if len(truth_um) == 0 or len(found_um) == 0:  # the library builds a tree, which needs a point
+        return Counts(0, len(found_um), len(truth_um))
+    # Imported here: it brings scikit-learn, two seconds that detection need not wait for.
+    from grand_challenge_metrics import score_detection  # noqa: PLC0415
+
+    score = score_detection(ground_truth=truth_um, predictions=found_um, radius=RADIUS_UM)
+    return Counts(int(score.true_positives), int(score.false_positives), int(score.false_negatives))
+
+
+def evaluate_image(image: LabelledImage, points: Points) -> Counts:
+    """Score one image's mitotic figures; rejected candidates do not count."""
+    return match(image.mitotic_figures_px * image.spacing_um, points.xy_mm[points.is_mitotic_figure] * 1000)
+
+
+def evaluate(predictions: Path, images: Iterable[LabelledImage]) -> Evaluation:
+    """Score ``predictions/<stem>/mitotic-figures.json`` against the labels.
+
+    Raises InputError when a labelled image has no result: leaving it out would flatter the score.
+    """
+    images = list(images)
+    files = {image.stem: predictions / image.stem / FILE_NAME for image in images}
+    if missing := [stem for stem, file in files.items() if not file.is_file()]:
+        raise InputError(
+            f"{predictions}: {len(missing)} of {len(images)} labelled images have no {FILE_NAME}, first {missing[0]}; "
+            "detect on all of them, or choose a --split"
+        )
+    per_case: dict[str, Counts] = {}
+    per_scanner: dict[str, Counts] = {}
+    total = Counts()
+    for image in images:
+        counts = evaluate_image(image, read_points(files[image.stem]))
+        total += counts
+        per_case[image.case] = per_case.get(image.case, Counts()) + counts
+        per_scanner[image.scanner] = per_scanner.get(image.scanner, Counts()) + counts
+    return Evaluation(total, per_case, per_scanner)
+
+
+def render(evaluation: Evaluation) -> Table:
+    """Lay the counts out as a table."""
+    table = Table("", "TP", "FP", "FN", "precision", "recall", "F1")
+    groups = [("case", evaluation.per_case), ("scanner", evaluation.per_scanner)]
+    for kind, counts in groups:
+        for name, row in sorted(counts.items()):
+            add_row(table, f"{kind} {name}", row)
+        table.add_section()
+    add_row(table, "all", evaluation.total)
+    return table
+
+
+def add_row(table: Table, name: str, counts: Counts) -> None:
+    """Add one line; '-' where a ratio has nothing to divide."""
+    ratios = ("-" if math.isnan(v) else f"{v:.3f}" for v in (counts.precision, counts.recall, counts.f1))
+    table.add_row(name, str(counts.tp), str(counts.fp), str(counts.fn), *ratios)

@@ -1,0 +1,33 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mitosis.config import one_line
+from mitosis.errors import OutputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file, none, or all of the new one.
+
+    The bytes go to a hidden neighbour first, which is then renamed. Raises OutputError naming the path.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({one_line(error)}); choose a writable --output") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp's 0600 would hide the result from the platform
+        os.replace(name, path)  # noqa: PTH105
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({one_line(error)}); free space or choose another") from error
+    finally:
+        Path(name).unlink(missing_ok=True)

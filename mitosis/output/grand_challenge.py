@@ -1,0 +1,110 @@
+"""Writes and reads ``mitotic-figures.json``, Grand Challenge's "Multiple points".
+
+    python -m mitosis.output.grand_challenge FILE     checks a file against the schema and the evaluator's rules
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+from numpy.typing import NDArray
+
+from mitosis.config import one_line
+from mitosis.detections import MITOTIC_FIGURE, NON_MITOTIC_FIGURE
+from mitosis.errors import InputError, OutputError
+from mitosis.output.atomic import write_whole
+
+FILE_NAME = "mitotic-figures.json"
+VERSION = {"major": 1, "minor": 0}
+EVALUATOR_MM = (-0.0075, 10.0)  # MIDOG's evaluator refuses coordinates outside: it takes them for pixels
+MM_DIGITS, PROBABILITY_DIGITS = 7, 6  # 0.1 nm, and far below what the scores mean: the same input, the same bytes
+
+
+class Points(NamedTuple):
+    """The content of a file: ``xy_mm`` (n, 2), ``is_mitotic_figure`` (n,), ``probability`` (n,)."""
+
+    xy_mm: NDArray[np.float64]
+    is_mitotic_figure: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+
+
+def write_points(path: Path, points: Points) -> None:
+    """Write the file whole or not at all, in the order of the points.
+
+    Raises OutputError when a value is not finite, a probability is outside 0..1, or the file cannot be written.
+    """
+    document = to_document(points)
+    check(document)
+    write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode())
+
+
+def to_document(points: Points) -> dict[str, Any]:
+    """Build the JSON document."""
+    rows = zip(points.xy_mm.tolist(), points.is_mitotic_figure.tolist(), points.probability.tolist(), strict=True)
+    return {
+        "name": "Mitotic figures",
+        "type": "Multiple points",
+        "points": [
+            {
+                "name": MITOTIC_FIGURE if is_mitotic_figure else NON_MITOTIC_FIGURE,
+                "point": [round(x, MM_DIGITS), round(y, MM_DIGITS), 0.0],
+                "probability": round(probability, PROBABILITY_DIGITS),
+            }
+            for (x, y), is_mitotic_figure, probability in rows
+        ],
+        "version": VERSION,
+    }
+
+
+def check(document: object) -> None:
+    """Raise OutputError unless the document is what the platform accepts."""
+    for error in validator().iter_errors(document):
+        place = "/".join(map(str, error.path)) or "document"
+        raise OutputError(f"{FILE_NAME}: {place}: {error.message}; this is a bug, please report it")
+    numbers = [value for point in document["points"] for value in (*point["point"], point["probability"])]  # type: ignore[index]
+    if not np.isfinite(numbers).all():
+        raise OutputError(f"{FILE_NAME}: a coordinate or probability is not finite; this is a bug, please report it")
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    """Load the schema from ``resources/``."""
+    folder = Path(os.environ.get("MITOSIS_RESOURCES", Path(__file__).parents[2] / "resources"))
+    return jsonschema.Draft202012Validator(json.loads((folder / "mitotic-figures.schema.json").read_text()))
+
+
+def read_points(path: Path) -> Points:
+    """Read a file; raises InputError, naming it, when it is not valid."""
+    try:
+        document = json.loads(path.read_text())
+        check(document)
+    except (OSError, ValueError, OutputError) as error:
+        raise InputError(f"{path}: is no valid {FILE_NAME} ({one_line(error)[:200]}); detect again") from error
+    rows = document["points"]
+    return Points(
+        np.array([row["point"][:2] for row in rows], np.float64).reshape(-1, 2),
+        np.array([row["name"] == MITOTIC_FIGURE for row in rows], bool),
+        np.array([row["probability"] for row in rows], np.float64),
+    )
+
+
+def evaluator_problems(points: Points) -> list[str]:
+    """Return why MIDOG's evaluator would refuse the submission. Whole slides, which reach past 10 mm, are refused."""
+    low, high = EVALUATOR_MM
+    outside = ((points.xy_mm < low) | (points.xy_mm > high)).any(axis=1)
+    return [f"point {index} lies at {points.xy_mm[index].tolist()} mm" for index in np.flatnonzero(outside)]
+
+
+if __name__ == "__main__":
+    try:
+        found = evaluator_problems(read_points(Path(sys.argv[1])))
+    except InputError as error:
+        found = [str(error)]
+    sys.exit("\n".join(found) or 0)
