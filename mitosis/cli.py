@@ -1,0 +1,89 @@
+"""The command line: ``mitosis detect`` and ``mitosis evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mitosis import __version__
+from mitosis.config import read_config
+from mitosis.evaluation import evaluate, render
+from mitosis.labels import read_labels
+from mitosis.pipeline import load_model
+from mitosis.results import Options, images_in, process_images
+from mitosis.runtime import Device
+from mitosis.terminal import run_command
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "model"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def mitosis(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
+) -> None:
+    """Find mitotic figures in H&E images. For research use, not for diagnosis."""
+
+
+@app.command("detect")
+def detect_command(
+    images: Annotated[list[Path], typer.Argument(help="Image files (TIFF, SVS, MHA, PNG, JPEG) or folders of them")],
+    output: Annotated[Path, typer.Option(help="Results go to OUTPUT/<image's stem>/")],
+    spacing: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel; needed where the file does not say (40x: about 0.25)")
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Folder of the model bundle")] = DEFAULT_MODEL,
+    device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds, see resources/config.yaml; wins over the bundle's")
+    ] = None,
+    overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+) -> None:
+    """Detect mitotic figures and write mitotic-figures.json (millimetres) for each image.
+
+    Example:  mitosis detect slide.svs region.tiff --output results
+
+    """
+
+    def run() -> None:
+        paths = [path for given in images for path in (images_in(given) if given.is_dir() else [given])]
+        loaded = load_model(model, device, read_config(config) if config else None)
+        process_images(paths, output, loaded, Options(spacing, overlay))
+
+    run_command(run, debug)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    predictions: Annotated[Path, typer.Option(help="What `mitosis detect --output` wrote")],
+    labels: Annotated[Path, typer.Option(help="Labels in MIDOG++'s JSON form")],
+    split: Annotated[str | None, typer.Option(help="Only images of this split, e.g. test")] = None,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+) -> None:
+    """Score detections as the challenge does: matches within 7.5 um, summed over images.
+
+    Example:  mitosis evaluate --predictions results --labels frames.json --split test
+
+    """
+    run_command(lambda: Console().print(render(evaluate(predictions, read_labels(labels, split)))), debug)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

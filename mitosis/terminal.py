@@ -1,0 +1,68 @@
+"""How the commands speak: progress and messages on stderr, and on failure one last line that says what to do."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mitosis.errors import MitosisError, OutputError
+
+TERMINATED = 128 + signal.SIGTERM
+
+console = Console(stderr=True)
+
+
+def progress_bar() -> Progress:
+    """Return a bar with a count and the time left, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+def set_up_logging(debug: bool) -> None:
+    """Send log records to stderr."""
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", handlers=[handler])
+    for noisy in ("tifffile", "PIL", "h5py", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+def run_command(command: Callable[[], None], debug: bool) -> None:
+    """Run a command; on failure end the process with the error's code and its message as the last line on stderr.
+
+    ``debug`` adds the traceback above that line. SIGTERM ends the command like an interrupt, so that temporary files
+    are removed.
+    """
+
+    def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, terminate)
+    set_up_logging(debug)
+    try:
+        command()
+    except MitosisError as error:
+        fail(str(error), error.exit_code, debug)
+    except MemoryError:
+        fail("the memory is full; use a machine with more, or a smaller image", OutputError.exit_code, debug)
+    except KeyboardInterrupt:
+        fail("interrupted; results finished so far are kept", 128 + signal.SIGINT, debug)
+    except Exception as error:
+        fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run with --debug and report it", 70, debug)
+
+
+def fail(message: str, code: int, debug: bool) -> NoReturn:
+    """Print the message as the last line and exit."""
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.flush()
+    raise SystemExit(code)

@@ -1,0 +1,85 @@
+"""Grand Challenge's entry point: one case from /input to /output; or, without inputs.json, every image in /input.
+
+Locally:  python process.py --input test/input/interf0 --output /tmp/out
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mitosis.bundle import DESCRIPTION
+from mitosis.config import one_line
+from mitosis.errors import InputError
+from mitosis.output.grand_challenge import FILE_NAME
+from mitosis.pipeline import Model, load_model
+from mitosis.results import Options, images_in, process_image, process_images
+from mitosis.runtime import Device
+from mitosis.terminal import run_command
+
+log = logging.getLogger("process")
+
+SLUG = "histopathology-region-of-interest-cropout"
+CASE_SUFFIXES = (".tif", ".tiff", ".mha")
+PLATFORM_MODEL = Path("/opt/ml/model")  # where the platform unpacks a model tarball; wins over the bundle in the image
+OWN_MODEL = Path(__file__).parent / "model"
+
+
+def case_image(folder: Path) -> Path:
+    """Return the one image of a challenge case; raises InputError when inputs.json does not lead to exactly one."""
+    description = folder / "inputs.json"
+    try:
+        sockets = json.loads(description.read_text())
+        found = {value["interface"]["slug"]: value["interface"]["relative_path"] for value in sockets}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{description}: is no list of inputs ({one_line(error)}); send the case again") from error
+    if SLUG not in found:
+        raise InputError(f"{description}: has no input '{SLUG}' but {sorted(found)}; configure that interface")
+    place = folder / found[SLUG]
+    images = sorted(p for p in place.glob("*") if p.suffix.lower() in CASE_SUFFIXES)
+    if len(images) != 1:
+        names = ", ".join(p.name for p in images) or "none"
+        raise InputError(f"{place}: needs exactly one of {', '.join(CASE_SUFFIXES)}, found {names}; send the case again")
+    return images[0]
+
+
+def process_case(folder: Path, output: Path, model: Model, options: Options) -> None:
+    """Process one challenge case: OUTPUT/mitotic-figures.json and nothing else."""
+    process_image(case_image(folder), output / FILE_NAME, model, options)
+
+
+def default_model() -> Path:
+    """Return the platform's model folder where there is one, else the bundle that came with this program."""
+    return PLATFORM_MODEL if (PLATFORM_MODEL / DESCRIPTION).exists() else OWN_MODEL
+
+
+def main(
+    input_: Annotated[Path, typer.Option("--input", help="A challenge case, or a folder of images")] = Path("/input"),
+    output: Annotated[Path, typer.Option(help="Where results go")] = Path("/output"),
+    model: Annotated[Path | None, typer.Option(help="Bundle; default /opt/ml/model, else the one built in")] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel where files do not say", envvar="MITOSIS_SPACING_UM")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks")] = False,
+) -> None:
+    """Find mitotic figures in a challenge case, or in every image of a folder."""
+
+    def run() -> None:
+        if not input_.is_dir():
+            raise InputError(f"{input_}: no such folder; mount one there or pass --input")
+        loaded = load_model(model or default_model(), device)
+        if (input_ / "inputs.json").exists():
+            process_case(input_, output, loaded, Options(spacing, overlay=False))
+        else:
+            process_images(images_in(input_), output, loaded, Options(spacing))
+
+    run_command(run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)
