@@ -34,7 +34,7 @@ def case_image(folder: Path) -> Path:
     description = folder / "inputs.json"
     try:
         sockets = json.loads(description.read_text())
-        found = {value["interface"]["slug"]: value["interface"]["relative_path"] for value in sockets}
+        found: dict[str, str] = {value["interface"]["slug"]: value["interface"]["relative_path"] for value in sockets}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{description}: is no list of inputs ({one_line(error)}); send the case again") from error
     if SLUG not in found:
@@ -43,7 +43,9 @@ def case_image(folder: Path) -> Path:
     images = sorted(p for p in place.glob("*") if p.suffix.lower() in CASE_SUFFIXES)
     if len(images) != 1:
         names = ", ".join(p.name for p in images) or "none"
-        raise InputError(f"{place}: needs exactly one of {', '.join(CASE_SUFFIXES)}, found {names}; send the case again")
+        raise InputError(
+            f"{place}: needs exactly one of {', '.join(CASE_SUFFIXES)}, found {names}; send the case again"
+        )
     return images[0]
 
 

@@ -46,7 +46,9 @@ def read_config(path: Path) -> Config:
     try:
         return Config.model_validate(yaml.safe_load(path.read_text()) or {})
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({one_line(error)}); mend it or leave --config out") from error
+        raise InputError(
+            f"{path}: cannot be read as YAML ({one_line(error)}); mend it or leave --config out"
+        ) from error
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}; mend the field or leave --config out") from error
 

@@ -61,13 +61,11 @@ def ratio(part: int, whole: int) -> float:
 
 def match(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> Counts:
     """Match (n, 2) labels with (m, 2) detections as the challenge does: one to one, greedy, in the labels' order."""
-    if len(truth_um) == 0 or len(found_um) == 0:  # the library builds a tree, which needs a point
-        return Counts(0, len(found_um), len(truth_um))
     # Imported here: it brings scikit-learn, two seconds that detection need not wait for.
-    from grand_challenge_metrics import score_detection  # noqa: PLC0415
+    from grand_challenge_metrics.scorers import score_detection
 
-    score = score_detection(ground_truth=truth_um, predictions=found_um, radius=RADIUS_UM)
-    return Counts(int(score.true_positives), int(score.false_positives), int(score.false_negatives))
+    score = score_detection(ground_truth=truth_um.tolist(), predictions=found_um.tolist(), radius=RADIUS_UM)
+    return Counts(score.true_positives, score.false_positives, score.false_negatives)
 
 
 def evaluate_image(image: LabelledImage, points: Points) -> Counts:

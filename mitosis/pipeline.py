@@ -115,6 +115,11 @@ def inside(rows: Detections, images: NDArray[np.uint8], slide: Slide) -> tuple[D
     x, y = (rows["x1"] + rows["x2"]) / 2, (rows["y1"] + rows["y2"]) / 2
     keep = (x <= slide.width_px - 1) & (y <= slide.height_px - 1)
     rows = rows[keep]
-    for name, length in (("x1", slide.width_px), ("x2", slide.width_px), ("y1", slide.height_px), ("y2", slide.height_px)):
+    for name, length in (
+        ("x1", slide.width_px),
+        ("x2", slide.width_px),
+        ("y1", slide.height_px),
+        ("y2", slide.height_px),
+    ):
         rows[name] = rows[name].clip(0, length - 1)
     return rows, images[keep]

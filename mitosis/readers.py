@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import SimpleITK as sitk
 import tifffile
 import zarr
@@ -151,4 +152,4 @@ def read_picture(path: Path) -> Source:
             pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be decoded ({one_line(error)[:120]}); copy the file again") from error
-    return Source(f"Pillow {Image.__version__}", [Level(to_rgb(pixels), 1.0)], spacing)
+    return Source(f"Pillow {PIL.__version__}", [Level(to_rgb(pixels), 1.0)], spacing)

@@ -34,7 +34,9 @@ class Options:
 
 def to_points(slide: Slide, rows: Detections) -> Points:
     """Turn detections into what the challenge's file holds: centres in millimetres."""
-    return Points(slide.point_mm(centres_px(rows)), rows["is_mitotic_figure"], rows["classifier_score"].astype(np.float64))
+    return Points(
+        slide.point_mm(centres_px(rows)), rows["is_mitotic_figure"], rows["classifier_score"].astype(np.float64)
+    )
 
 
 def process_image(path: Path, target: Path, model: Model, options: Options, progress: Progress | None = None) -> int:
@@ -47,7 +49,13 @@ def process_image(path: Path, target: Path, model: Model, options: Options, prog
         rows = detect(slide, model, progress)
         if options.overlay and slide.width_px * slide.height_px <= OVERLAY_PX:
             image = slide.read(0, 0, slide.width_px, slide.height_px)
-            write_overlay(target.with_name(OVERLAY_NAME), image, boxes_px(rows), rows["is_mitotic_figure"], rows["classifier_score"])
+            write_overlay(
+                target.with_name(OVERLAY_NAME),
+                image,
+                boxes_px(rows),
+                rows["is_mitotic_figure"],
+                rows["classifier_score"],
+            )
         write_points(target, to_points(slide, rows))
         count = int(rows["is_mitotic_figure"].sum())
         log.info(

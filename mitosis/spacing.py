@@ -33,7 +33,9 @@ def checked(path: Path, found: Spacing | None, given_um: float | None) -> Spacin
     if given_um is not None:
         found = Spacing(given_um, given_um, "option --spacing")
     if found is None:
-        raise SpacingError(f"{path}: states no pixel spacing; pass --spacing UM (micrometres per pixel, 40x is near 0.25)")
+        raise SpacingError(
+            f"{path}: states no pixel spacing; pass --spacing UM (micrometres per pixel, 40x is near 0.25)"
+        )
     for value in (found.x_um, found.y_um):
         if not (math.isfinite(value) and PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]):
             raise SpacingError(

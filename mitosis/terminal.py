@@ -56,7 +56,11 @@ def run_command(command: Callable[[], None], debug: bool) -> None:
     except KeyboardInterrupt:
         fail("interrupted; results finished so far are kept", 128 + signal.SIGINT, debug)
     except Exception as error:
-        fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run with --debug and report it", 70, debug)
+        fail(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run with --debug and report it",
+            70,
+            debug,
+        )
 
 
 def fail(message: str, code: int, debug: bool) -> NoReturn:

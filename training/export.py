@@ -1,6 +1,6 @@
 """Writes the model bundle: both networks as ONNX with half-precision storage, and ``bundle.yaml``.
 
-    python -m training.export --run runs/first --output model
+python -m training.export --run runs/first --output model
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def main(
     (partial / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
-    for file in sorted(output.iterdir()):
-        print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+    for written in sorted(output.iterdir()):
+        print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Between the stages: run the trained detector over the training windows and keep its false positives.
 
-    python -m training.mine_candidates --data ../shared/data --run runs/first
+python -m training.mine_candidates --data ../shared/data --run runs/first
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def load_detector(run: Path) -> MitosisDetector:
     saved = torch.load(run / "detector.pt", map_location="cpu", weights_only=True)
     model = MitosisDetector(saved["variant"], saved["scale"])
     model.load_state_dict(saved["average"])
-    return model.eval().to(memory_format=torch.channels_last)
+    model.eval().to(memory_format=torch.channels_last)
+    return model
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Stage 2: train ConvNeXt-Tiny on mitoses, look-alikes and stage 1's false positives, under a wall-clock budget.
 
-    python -m training.train_classifier --data ../shared/data --run runs/first --hours 0.3
+python -m training.train_classifier --data ../shared/data --run runs/first --hours 0.3
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def load_pools(data: Path, run: Path) -> Pools:
     windows = load_windows(data)
     mined: dict[str, list[list[float]]] = json.loads((run / "false_positives.json").read_text())
     false_positives = [
-        Spot(windows[int(index)].rgb, np.float32([(x1 + x2) / 2, (y1 + y2) / 2]), max(x2 - x1, y2 - y1))
+        Spot(windows[int(index)].rgb, np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32), max(x2 - x1, y2 - y1))
         for index, boxes in mined.items()
         for x1, y1, x2, y2, _ in boxes
     ]
@@ -46,7 +46,9 @@ def spots(windows: list[LabelledWindow], category: int) -> list[Spot]:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json and patches.csv")],
-    run: Annotated[Path, typer.Option(help="Folder with false_positives.json; taken up again if it holds a checkpoint")],
+    run: Annotated[
+        Path, typer.Option(help="Folder with false_positives.json; taken up again if it holds a checkpoint")
+    ],
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = 0.3,
     architecture: str = "convnext_tiny",
     seed: int = 0,
@@ -67,7 +69,7 @@ def main(
     source = iter(DataLoader(CropStream(load_pools(data, run), seed + step), BATCH, num_workers=workers))
 
     def save() -> None:
-        state = {"architecture": architecture, "model": model.state_dict(), "average": average.state}
+        state: dict[str, object] = {"architecture": architecture, "model": model.state_dict(), "average": average.state}
         state |= {"optimiser": optimiser.state_dict(), "updates": average.updates}
         save_checkpoint(path, state | {"step": step, "spent_s": budget.spent_s, "seed": seed})
 
@@ -79,7 +81,7 @@ def main(
             logits, features = model.with_features(x.to(memory_format=torch.channels_last))
         loss = classifier_loss(logits.float(), features.float(), target)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         average.update(model)

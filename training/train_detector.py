@@ -79,7 +79,8 @@ def main(
         average.state, average.updates, step = saved["average"], saved["updates"], saved["step"]
         budget = Budget(hours * 3600, saved["spent_s"])
     windows, patches = load_windows(data), load_patches(data)
-    side, source, recent = 0, iter(()), 0.0
+    side, recent = 0, 0.0
+    source: Iterator[tuple[Tensor, dict[str, Tensor]]] = iter(())
 
     def save() -> None:
         state = {"variant": variant, "scale": scale, "model": model.state_dict(), "average": average.state}
@@ -109,7 +110,9 @@ def build(variant: str, scale: str) -> MitosisDetector:
     """Build the network in training mode, laid out for the CPU's convolutions."""
     if variant not in Variant.__args__ or scale not in Scale.__args__:  # type: ignore[attr-defined]
         raise typer.BadParameter(f"no YOLO11 {variant} {scale}: choose stock or improved, and n, s, m, l or x")
-    return MitosisDetector(variant, scale).train().to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+    model = MitosisDetector(variant, scale).train()  # type: ignore[arg-type]
+    model.to(memory_format=torch.channels_last)
+    return model
 
 
 if __name__ == "__main__":

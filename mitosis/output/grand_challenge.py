@@ -1,6 +1,6 @@
 """Writes and reads ``mitotic-figures.json``, Grand Challenge's "Multiple points".
 
-    python -m mitosis.output.grand_challenge FILE     checks a file against the schema and the evaluator's rules
+python -m mitosis.output.grand_challenge FILE     checks a file against the schema and the evaluator's rules
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ def random_affine(rng: Generator, centre: NDArray[np.float32], side_px: int, sca
     if rng.random() < 0.5:
         turn[:, 0] *= -1
     middle = np.full(2, (side_px - 1) / 2)
-    return np.column_stack([turn, middle - turn @ centre])
+    matrix: NDArray[np.float64] = np.column_stack([turn, middle - turn @ centre])
+    return matrix
 
 
 def warp(rgb: RGB, matrix: NDArray[np.float64], side_px: int, border: int = cv2.BORDER_CONSTANT) -> RGB:

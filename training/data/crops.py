@@ -92,5 +92,5 @@ def augmented(rng: Generator, spot: Spot) -> Tensor:
 
 def normalised(rgb: RGB) -> Tensor:
     """(H, W, 3) bytes -> (3, H, W), ImageNet mean 0 and standard deviation 1."""
-    x = (rgb.astype(np.float32) / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    x = (rgb.astype(np.float32) / 255 - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
     return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)))

@@ -95,7 +95,8 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         return rgb[y : y + self.side_px, x : x + self.side_px], visible_boxes(centres, BOX_PX, self.side_px)
 
     def one_patch(self, rng: Generator) -> tuple[RGB, Boxes]:
-        patch = np.rot90(self.patches[rng.integers(len(self.patches))], rng.integers(4))
+        """Draw one patch, turned and perhaps mirrored; the mitosis stays in its centre."""
+        patch = np.rot90(self.patches[rng.integers(len(self.patches))], int(rng.integers(4)))
         patch = patch[:, ::-1] if rng.random() < 0.5 else patch
         return patch, visible_boxes(np.array([[PATCH_PX / 2, PATCH_PX / 2]]), BOX_PX, PATCH_PX)
 
@@ -105,7 +106,8 @@ def visible_boxes(centres: NDArray[np.floating], box_px: float, side_px: int) ->
     boxes = np.concatenate([centres - box_px / 2, centres + box_px / 2], axis=1).reshape(-1, 4)
     clipped = boxes.clip(0, side_px)
     area = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1])
-    return clipped[area >= VISIBLE * box_px**2].astype(np.float32)
+    visible: Boxes = clipped[area >= VISIBLE * box_px**2].astype(np.float32)
+    return visible
 
 
 def join(grid: list[list[tuple[RGB, Boxes]]], cell_px: int) -> tuple[RGB, Boxes]:

@@ -6,7 +6,6 @@ channels; those kernels then aggregate the pixel's direct neighbours.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
@@ -57,7 +56,7 @@ class KernelPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict the kernels; they are normalised over each group, and not by a softmax."""
-        kernels = self.norm(self.predict(self.mix(self.look(self.reduce(x)))))
+        kernels: Tensor = self.norm(self.predict(self.mix(self.look(self.reduce(x)))))
         batch, _, height, width = kernels.shape
         return kernels.view(batch, self.groups, TAPS, height, width)
 
