@@ -110,7 +110,8 @@ def build(variant: str, scale: str) -> MitosisDetector:
     """Build the network in training mode, laid out for the CPU's convolutions."""
     if variant not in Variant.__args__ or scale not in Scale.__args__:  # type: ignore[attr-defined]
         raise typer.BadParameter(f"no YOLO11 {variant} {scale}: choose stock or improved, and n, s, m, l or x")
-    model = MitosisDetector(variant, scale).train()  # type: ignore[arg-type]
+    model = MitosisDetector(variant, scale)  # type: ignore[arg-type]
+    model.train()
     model.to(memory_format=torch.channels_last)
     return model
 

@@ -21,7 +21,7 @@ def draw_overlay(
 ) -> RGB:
     """Return a copy of an (h, w, 3) RGB image with (n, 4) boxes in its pixels.
 
-    Mitotic figures are green and carry their score; rejected candidates are thin and orange. A legend states the counts.
+    Mitotic figures are green and carry their score; rejected candidates are thin and orange. A legend has the counts.
     """
     out = image.copy()
     for box, mitotic, score in zip(np.rint(boxes_px).astype(int).tolist(), is_mitotic_figure, scores, strict=True):

@@ -44,7 +44,8 @@ def jitter_stain(rng: Generator, rgb: RGB, strength: float = 1.0) -> RGB:
     matrix = (HED_FROM_RGB @ np.diag(gains) @ RGB_FROM_HED @ mixing).T
     offset = rng.uniform(-0.06, 0.08, 3) * strength
     density = cv2.transform(OD_OF_BYTE[rgb], np.column_stack([matrix, offset]).astype(np.float32))
-    return np.clip(cv2.exp(-density) * 256.0 - 1.0, 0, 255).astype(np.uint8)
+    light: NDArray[np.float32] = cv2.exp(-density) * 256.0 - 1.0
+    return np.clip(light, 0, 255).astype(np.uint8)
 
 
 def jitter_sharpness(rng: Generator, rgb: RGB) -> RGB:

@@ -1,0 +1,51 @@
+# make demo    find the planted mitotic figures in the drawn case      (about 100 MB of packages; no torch)
+# make test    every test, with linters and types                      (adds torch: minutes of downloads)
+# make train   both stages on labelled images, exported as a bundle    (HOURS of CPU)
+PYTHON ?= python3
+DATA   ?= ../shared/data
+RUN    ?= runs/default
+HOURS  ?= 0.5
+BUNDLE ?= runs/default/model
+
+export YOLO_AUTOINSTALL = False
+export YOLO_OFFLINE = True
+export YOLO_CONFIG_DIR = /tmp/mitosis-yolo
+export MITOSIS_DATA = $(DATA)
+
+.PHONY: demo test lint train case clean
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q -e .
+	touch $@
+
+.venv-train/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-train
+	.venv-train/bin/pip install -q torch==2.14.1 torchvision==0.29.1
+	.venv-train/bin/pip install -q -e '.[train,dev]'
+	touch $@
+
+demo: .venv/ready
+	.venv/bin/python process.py --input test/input/interf0 --output demo-output/case
+	.venv/bin/python test/show_demo.py demo-output/case
+
+test: .venv-train/ready lint
+	.venv-train/bin/python -m pytest
+
+lint: .venv-train/ready
+	.venv-train/bin/ruff check .
+	.venv-train/bin/ruff format --check .
+	.venv-train/bin/mypy
+
+train: .venv-train/ready
+	.venv-train/bin/python -m training.train_detector --data $(DATA) --run $(RUN) --hours $(HOURS)
+	.venv-train/bin/python -m training.mine_candidates --data $(DATA) --run $(RUN)
+	.venv-train/bin/python -m training.train_classifier --data $(DATA) --run $(RUN) --hours $(HOURS)
+	.venv-train/bin/python -m training.export --run $(RUN) --output $(BUNDLE)
+
+case: .venv/ready
+	.venv/bin/python test/make_case.py
+
+clean:
+	rm -rf .venv .venv-train demo-output
