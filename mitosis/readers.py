@@ -98,7 +98,11 @@ def read_tiff(path: Path) -> Source:
         width = page.imagewidth
         return Source(
             "tifffile " + tifffile.__version__,
-            [Level(zarr.open(level.aszarr(), mode="r"), width / level.pages[0].imagewidth) for level in levels],
+            [
+                # Level by level: without a number, zarr gets a group of all of them.
+                Level(zarr.open(series.aszarr(level=number), mode="r"), width / level.pages[0].imagewidth)
+                for number, level in enumerate(levels)
+            ],
             tiff_spacing(page.tags, page.description),
             close=file.close,
         )

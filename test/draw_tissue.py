@@ -56,7 +56,9 @@ def draw_background(rng: Generator, tissue: Tissue) -> None:
 class Stamp:
     """A square of the tissue around a point, drawn with soft-edged shapes in its own turned coordinates."""
 
-    def __init__(self, rng: Generator, tissue: Tissue, x: float, y: float, reach: int, angle: float | None = None) -> None:
+    def __init__(
+        self, rng: Generator, tissue: Tissue, x: float, y: float, reach: int, angle: float | None = None
+    ) -> None:
         height, width = tissue.eosin.shape
         self.rng = rng
         self.rows = slice(max(0, int(y) - reach), min(height, int(y) + reach + 1))
@@ -71,9 +73,7 @@ class Stamp:
     def ellipse(self, u: float, v: float, a: float, b: float, rough: float = 0.08, edge: float = 0.9) -> Field:
         """Return 0..1 inside an ellipse with half axes a, b around (u, v); ``rough`` roughens its outline."""
         angle = np.arctan2(self.v - v, self.u - u)
-        waves = sum(
-            self.rng.normal() / k * np.cos(k * angle + self.rng.uniform(0, 2 * np.pi)) for k in range(2, 9)
-        )
+        waves = sum(self.rng.normal() / k * np.cos(k * angle + self.rng.uniform(0, 2 * np.pi)) for k in range(2, 9))
         radius = np.hypot((self.u - u) / a, (self.v - v) / b) - rough * waves
         return (1 / (1 + np.exp(np.clip((radius - 1) * min(a, b) / edge, -30, 30)))).astype(np.float32)
 

@@ -1,6 +1,6 @@
 """Draws the demo's result over the drawn case and holds it against what was planted.
 
-    python test/show_demo.py FOLDER        FOLDER holds mitotic-figures.json
+python test/show_demo.py FOLDER        FOLDER holds mitotic-figures.json
 """
 
 from __future__ import annotations

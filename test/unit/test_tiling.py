@@ -1,5 +1,7 @@
 """Tiles cover every pixel, never reach outside, and overlap enough."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ def test_every_pixel_is_covered_and_overlap_holds(length_px: int, tile_px: int, 
     assert all(start >= 0 for start in starts)
     assert starts[-1] + tile_px >= length_px
     assert starts == sorted(set(starts))
-    for first, second in zip(starts, starts[1:], strict=False):
+    for first, second in pairwise(starts):
         assert first + tile_px - second >= overlap * tile_px
     if length_px >= tile_px:
         assert starts[-1] + tile_px == length_px

@@ -1,0 +1,49 @@
+"""Equations 1 to 3 against hand-computed values and their limit cases."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from training.networks.losses import classifier_loss, contrastive_loss, focal_loss
+
+
+def test_focal_by_hand() -> None:
+    # p of the true class 0.8 (mitosis, alpha 1) and 0.5 (background, alpha 1.5)
+    logits = torch.tensor([[0.0, math.log(4)], [0.0, 0.0]])
+    expected = (1.0 * 0.2**2 * -math.log(0.8) + 1.5 * 0.5**2 * -math.log(0.5)) / 2
+    assert float(focal_loss(logits, torch.tensor([1, 0]))) == pytest.approx(expected)
+
+
+def test_focal_without_focus_is_weighted_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(20, 2), torch.randint(2, (20,))
+    expected = cross_entropy(logits, target, weight=torch.tensor([1.5, 1.0]), reduction="sum") / 20
+    torch.testing.assert_close(focal_loss(logits, target, gamma=0.0), expected)
+
+
+def test_contrastive_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    # Similarities / T: 5 between the first two, 0 to the third, which has no positive and does not count.
+    expected = -math.log(math.exp(5) / (math.exp(5) + 1))
+    assert float(contrastive_loss(features, torch.tensor([1, 1, 0]))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_contrastive_limits() -> None:
+    same = torch.ones(4, 3)
+    assert float(contrastive_loss(same, torch.tensor([0, 0, 0, 0]))) == pytest.approx(math.log(3))
+    alone = torch.randn(2, 3, requires_grad=True)
+    loss = contrastive_loss(alone, torch.tensor([0, 1]))
+    loss.backward()
+    assert float(loss) == 0.0
+    assert torch.isfinite(alone.grad).all()
+
+
+def test_total_is_their_sum_and_differentiable() -> None:
+    logits, features = torch.randn(8, 2, requires_grad=True), torch.randn(8, 5, requires_grad=True)
+    target = torch.tensor([0, 1] * 4)
+    loss = classifier_loss(logits, features, target)
+    torch.testing.assert_close(loss, focal_loss(logits, target) + contrastive_loss(features, target))
+    loss.backward()
+    assert torch.isfinite(features.grad).all()

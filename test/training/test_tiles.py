@@ -1,0 +1,74 @@
+"""Training tiles: boxes stay on their objects through every augmentation, and streams are reproducible."""
+
+import numpy as np
+import torch
+
+from training.data.augmentation import jitter_stain
+from training.data.crops import CropStream, Pools, Spot
+from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow
+from training.data.tiles import TileStream, collate
+
+
+def window() -> LabelledWindow:
+    """Return a white window with black discs at the mitoses and nothing at the look-alike."""
+    rgb = np.full((704, 704, 3), 250, np.uint8)
+    y, x = np.mgrid[:704, :704]
+    points = np.array([[200, 300], [500, 420]], np.float32)
+    for a, b in points:
+        rgb[np.hypot(x - a, y - b) < 9] = 10
+    all_points = np.vstack([points, [[350, 100]]]).astype(np.float32)
+    return LabelledWindow(rgb, all_points, np.array([MITOTIC, MITOTIC, LOOK_ALIKE]), "case")
+
+
+def patch() -> np.ndarray:
+    """Return a white patch with a black disc in its centre."""
+    rgb = np.full((128, 128, 3), 250, np.uint8)
+    y, x = np.mgrid[:128, :128]
+    rgb[np.hypot(x - 64, y - 64) < 9] = 10
+    return rgb
+
+
+def test_boxes_follow_their_objects() -> None:
+    stream = TileStream([window()], [patch()], 320, seed=5)
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(120):
+        rgb, boxes = stream.draw(rng)
+        assert rgb.shape == (320, 320, 3)
+        for x1, y1, x2, y2 in boxes:
+            if x1 > 0 and y1 > 0 and x2 < 320 and y2 < 320:  # whole
+                cx, cy = int((x1 + x2) / 2), int((y1 + y2) / 2)
+                assert rgb[cy - 2 : cy + 3, cx - 2 : cx + 3].mean() < 60
+                seen += 1
+    assert seen > 100
+
+
+def test_streams_are_reproducible() -> None:
+    first, second = (iter(TileStream([window()], [patch()], 320, seed=1)) for _ in range(2))
+    for _ in range(5):
+        (a, boxes_a), (b, boxes_b) = next(first), next(second)
+        assert torch.equal(a, b)
+        assert torch.equal(boxes_a, boxes_b)
+
+
+def test_collate_normalises_boxes() -> None:
+    tile = torch.zeros(3, 100, 100, dtype=torch.uint8)
+    _, labels = collate([(tile, torch.tensor([[10.0, 20, 30, 60]])), (tile, torch.zeros(0, 4))])
+    torch.testing.assert_close(labels["bboxes"], torch.tensor([[0.2, 0.4, 0.2, 0.4]]))
+    assert labels["batch_idx"].tolist() == [0.0]
+
+
+def test_stain_jitter_without_strength_changes_nothing() -> None:
+    rgb = np.random.default_rng(0).integers(5, 250, (20, 20, 3), np.uint8)
+    assert np.abs(jitter_stain(np.random.default_rng(1), rgb, strength=0.0).astype(int) - rgb).max() <= 1
+
+
+def test_crops_hold_the_mitosis_or_not() -> None:
+    labelled = window()
+    spots = [Spot(labelled.rgb, point) for point in labelled.points]
+    stream = iter(CropStream(Pools(spots[:2], [patch()], spots[2:], []), seed=3))
+    for _ in range(60):
+        x, label = next(stream)
+        assert x.shape == (3, 64, 64)
+        darkest = float(x[:, 16:48, 16:48].min())
+        assert (darkest < -1.0) == (label == 1)
