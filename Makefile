@@ -31,7 +31,8 @@ demo: .venv/ready
 	.venv/bin/python test/show_demo.py demo-output/case
 
 test: .venv-train/ready lint
-	.venv-train/bin/python -m pytest
+	.venv-train/bin/python -m pytest test/unit test/end_to_end
+	.venv-train/bin/python -m pytest test/training
 
 lint: .venv-train/ready
 	.venv-train/bin/ruff check .

@@ -36,7 +36,7 @@ def test_contrastive_limits() -> None:
     alone = torch.randn(2, 3, requires_grad=True)
     loss = contrastive_loss(alone, torch.tensor([0, 1]))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert torch.isfinite(alone.grad).all()
 
 

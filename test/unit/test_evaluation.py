@@ -47,6 +47,14 @@ def test_ratios() -> None:
     assert math.isnan(Counts().f1)
 
 
+def write(folder: Path, labelled: LabelledImage, named: list[bool] | None = None) -> None:
+    """Write the labels themselves as the result, each named a mitotic figure or as ``named`` says."""
+    count = len(labelled.mitotic_figures_px)
+    is_mitotic_figure = np.array([True] * count if named is None else named, bool)
+    xy_mm = labelled.mitotic_figures_px * labelled.spacing_um / 1000
+    write_points(folder / labelled.stem / "mitotic-figures.json", Points(xy_mm, is_mitotic_figure, np.ones(count)))
+
+
 def image(stem: str, case: str, count: int) -> LabelledImage:
     places = np.column_stack([np.arange(count) * 200.0, np.zeros(count)])
     return LabelledImage(f"{stem}.tiff", case, "scanner", 0.25, places, np.zeros((0, 2)))

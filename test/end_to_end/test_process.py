@@ -1,0 +1,187 @@
+"""The entry points as processes, on the drawn case and on real frames."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+
+from mitosis.evaluation import evaluate_image
+from mitosis.labels import read_labels
+from mitosis.output.grand_challenge import evaluator_problems, read_points
+
+FOLDER = "images/histopathology-roi-cropout"
+SPACING_UM = 0.2273
+
+
+def run(root: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, root / "process.py", *arguments]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=os.environ | environment, timeout=600, check=False
+    )
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    return [line for line in result.stderr.splitlines() if line.strip()][-1]
+
+
+def make_case(folder: Path, name: str = "a.tiff", **tags: Any) -> Path:
+    """Write a small white challenge case; returns the image's path."""
+    image = folder / FOLDER / name
+    image.parent.mkdir(parents=True)
+    socket = {"interface": {"slug": "histopathology-region-of-interest-cropout", "relative_path": FOLDER}}
+    (folder / "inputs.json").write_text(json.dumps([socket]))
+    tags = tags or {"resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(image, np.full((300, 400, 3), 240, np.uint8), photometric="rgb", **tags)
+    return image
+
+
+def test_the_drawn_case(root: Path, tmp_path: Path) -> None:
+    """Found against planted, same bytes twice, nothing else written, and no torch on the way."""
+    for name in ("first", "second"):
+        result = run(root, "--input", root / "test/input/interf0", "--output", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        assert [p.name for p in (tmp_path / name).iterdir()] == ["mitotic-figures.json"]
+    first, second = (tmp_path / n / "mitotic-figures.json" for n in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    points = read_points(first)
+    assert evaluator_problems(points) == []
+    assert (points.xy_mm >= 0).all()
+    assert (points.xy_mm <= np.array([2047, 1535]) * 0.25e-3).all()
+    counts = evaluate_image(read_labels(root / "test/planted.json")[0], points)
+    assert counts.recall >= 0.5
+
+
+def test_inference_never_imports_torch(root: Path) -> None:
+    code = "import sys, process; sys.exit(bool({'torch', 'ultralytics', 'timm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.data
+def test_a_real_frame_as_tiff(root: Path, data: Path, tmp_path: Path) -> None:
+    """The frame of the test split with most mitoses: valid output that finds some of them."""
+    labelled = max(read_labels(data / "frames.json", "test"), key=lambda i: len(i.mitotic_figures_px))
+    rgb = cv2.imread(str(data / "frames" / labelled.file_name))[..., ::-1]
+    image = make_case(tmp_path / "case", "frame.tiff")
+    per_cm = 1e4 / labelled.spacing_um
+    tifffile.imwrite(
+        image, rgb, photometric="rgb", tile=(256, 256), resolution=(per_cm,) * 2, resolutionunit="CENTIMETER"
+    )
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    points = read_points(tmp_path / "out/mitotic-figures.json")
+    assert evaluator_problems(points) == []
+    assert (points.xy_mm <= np.array(rgb.shape[1::-1]) * labelled.spacing_um / 1000).all()
+    assert evaluate_image(labelled, points).tp >= 2
+
+
+def test_a_metaimage_case(root: Path, tmp_path: Path) -> None:
+    tiff = make_case(tmp_path / "case")
+    image = sitk.GetImageFromArray(tifffile.imread(tiff), isVector=True)
+    image.SetSpacing((0.00025, 0.00025))
+    tiff.unlink()
+    sitk.WriteImage(image, str(tiff.with_suffix(".mha")))
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert len(read_points(tmp_path / "out/mitotic-figures.json").xy_mm) == 0  # smaller than a tile, and white
+
+
+def test_a_folder_without_inputs_json(root: Path, tmp_path: Path) -> None:
+    """Every image is handled; a broken one is named at the end and costs no other's result."""
+    (tmp_path / "in").mkdir()
+    for name in ("one.tiff", "two.tif"):
+        shutil.copy(make_case(tmp_path / name), tmp_path / "in" / name)
+    (tmp_path / "in/three.png").write_bytes(b"broken")
+    (tmp_path / "in/notes.txt").write_text("not an image")
+    result = run(root, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert result.returncode != 0
+    assert "1 of 3 images failed" in last_line(result)
+    assert "three.png" in last_line(result)
+    for stem in ("one", "two"):
+        assert (tmp_path / "out" / stem / "mitotic-figures.json").exists()
+    assert not (tmp_path / "out/three").exists()
+
+
+def empty_folder(case: Path) -> None:
+    shutil.rmtree(case / FOLDER)
+
+
+def no_image(case: Path) -> None:
+    (case / FOLDER / "a.tiff").unlink()
+
+
+def two_images(case: Path) -> None:
+    shutil.copy(case / FOLDER / "a.tiff", case / FOLDER / "b.tiff")
+
+
+def unreadable(case: Path) -> None:
+    (case / FOLDER / "a.tiff").write_bytes(b"II*\0 and then nonsense")
+
+
+def truncated(case: Path) -> None:
+    image = case / FOLDER / "a.tiff"
+    image.write_bytes(image.read_bytes()[:100_000])
+
+
+def no_spacing(case: Path) -> None:
+    tifffile.imwrite(case / FOLDER / "a.tiff", np.zeros((300, 300, 3), np.uint8), photometric="rgb")
+
+
+def unknown_slug(case: Path) -> None:
+    (case / "inputs.json").write_text('[{"interface": {"slug": "other", "relative_path": "x"}}]')
+
+
+def bad_description(case: Path) -> None:
+    (case / "inputs.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (empty_folder, "exactly one"),
+        (no_image, "exactly one"),
+        (two_images, "a.tiff, b.tiff"),
+        (unreadable, "a.tiff: is"),
+        (truncated, "truncated"),
+        (no_spacing, "--spacing"),
+        (unknown_slug, "'other'"),
+        (bad_description, "inputs.json"),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_bad_cases(root: Path, tmp_path: Path, spoil: Any, message: str) -> None:
+    make_case(tmp_path / "case")
+    spoil(tmp_path / "case")
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
+    assert result.returncode not in (0, 70)
+    assert message in last_line(result)
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_debug_shows_the_traceback(root: Path, tmp_path: Path) -> None:
+    result = run(root, "--input", tmp_path / "none", "--output", tmp_path / "out", "--debug")
+    assert "Traceback" in result.stderr
+    assert "no such folder" in last_line(result)
+
+
+def test_a_missing_bundle(root: Path, tmp_path: Path) -> None:
+    make_case(tmp_path / "case")
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", "--model", tmp_path)
+    assert result.returncode == 4
+    assert "bundle.yaml" in last_line(result)
+
+
+def test_spacing_from_the_environment(root: Path, tmp_path: Path) -> None:
+    make_case(tmp_path / "case")
+    no_spacing(tmp_path / "case")
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", MITOSIS_SPACING_UM="0.25")
+    assert result.returncode == 0, result.stderr
