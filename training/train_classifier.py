@@ -24,7 +24,7 @@ BATCH = 128
 LEARNING_RATES = (3e-4, 1e-6)  # the paper's, cosine
 WARM_UP_STEPS = 100
 WEIGHT_DECAY = 1e-5  # the paper's
-SAVE_EVERY = 200  # steps
+SAVE_EVERY = 50  # steps
 
 
 def load_pools(data: Path, run: Path) -> Pools:

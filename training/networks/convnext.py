@@ -17,7 +17,11 @@ class MitosisClassifier(nn.Module):
     def __init__(self, architecture: str = "convnext_tiny", drop_path: float = 0.1) -> None:
         super().__init__()
         self.architecture = architecture
-        self.net = timm.create_model(architecture, pretrained=False, num_classes=2, drop_path_rate=drop_path)
+        # Layer scale starts at 1, not at ConvNeXt's 1e-6: that value keeps the blocks asleep for the first epochs of a
+        # long run, and a run of an hour would hardly wake them.
+        self.net = timm.create_model(
+            architecture, pretrained=False, num_classes=2, drop_path_rate=drop_path, ls_init_value=1.0
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits alone, as exported."""
