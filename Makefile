@@ -44,6 +44,7 @@ train: .venv-train/ready
 	.venv-train/bin/python -m training.mine_candidates --data $(DATA) --run $(RUN)
 	.venv-train/bin/python -m training.train_classifier --data $(DATA) --run $(RUN) --hours $(HOURS)
 	.venv-train/bin/python -m training.export --run $(RUN) --output $(BUNDLE)
+	.venv-train/bin/python -m training.calibrate --data $(DATA) --bundle $(BUNDLE)
 
 case: .venv/ready
 	.venv/bin/python test/make_case.py
