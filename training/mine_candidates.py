@@ -1,4 +1,4 @@
-"""Between the stages: run the trained detector over the training windows and keep its false positives.
+"""Between the stages: run the trained detector over training windows and validation frames, keep its candidates.
 
 python -m training.mine_candidates --data ../shared/data --run runs/first
 """
@@ -13,15 +13,17 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from rich.progress import track
 
 from mitosis.config import Config
 from mitosis.detections import boxes_px
 from mitosis.detector import read_candidates
 from mitosis.merging import merge
 from mitosis.tiling import tiles
-from training.data.images import BOX_PX, MITOTIC, RGB, load_windows
+from training.data.images import MITOTIC, RGB, LabelledWindow, load_frames, load_windows
 from training.networks.yolo11 import MitosisDetector
 
+FILE_NAME = "candidates.json"
 TILE_PX = 512
 CONFIDENCE = 0.1  # below inference's 0.2: more and more varied negatives
 MATCH_PX = 30.0  # 7.5 um at 0.25 um a pixel: the challenge's radius
@@ -52,26 +54,33 @@ def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.f
     return np.column_stack([boxes_px(rows), rows["detector_score"]])
 
 
-def main(
-    data: Annotated[Path, typer.Option(help="Folder with windows.json")],
-    run: Annotated[Path, typer.Option(help="Folder of the trained detector; the result goes there too")],
-) -> None:
-    """Write RUN/false_positives.json: per window index, the boxes that lie near no labelled mitosis."""
-    model = load_detector(run)
+def mine(model: MitosisDetector, windows: list[LabelledWindow], what: str) -> dict[int, list[list[float]]]:
+    """Return per image index the boxes (x1, y1, x2, y2, score, whether a labelled mitosis is near)."""
     mined: dict[int, list[list[float]]] = {}
-    windows = load_windows(data)
-    for index, window in enumerate(windows):
+    for index, window in enumerate(track(windows, what)):
         boxes = predict(model, window.rgb, CONFIDENCE)
         centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
         mitoses = window.points[window.categories == MITOTIC]
-        distance = np.linalg.norm(centres[:, None] - mitoses[None], axis=2)  # (boxes, mitoses)
-        alone = (distance > max(MATCH_PX, BOX_PX / 2)).all(axis=1)
-        if alone.any():
-            mined[index] = boxes[alone].round(2).tolist()
-        if index % 100 == 0:
-            print(f"{index} of {len(windows)} windows, {sum(map(len, mined.values()))} false positives", flush=True)
-    (run / "false_positives.json").write_text(json.dumps(mined))
-    print(f"done: {sum(map(len, mined.values()))} false positives -> {run / 'false_positives.json'}")
+        near = (np.linalg.norm(centres[:, None] - mitoses[None], axis=2) <= MATCH_PX).any(axis=1)
+        if len(boxes):
+            mined[index] = np.column_stack([boxes, near]).round(3).tolist()
+    return mined
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with windows.json and frames.json")],
+    run: Annotated[Path, typer.Option(help="Folder of the trained detector; the result goes there too")],
+) -> None:
+    """Write RUN/candidates.json: stage 1's candidates on the training windows and on the frames of split val."""
+    model = load_detector(run)
+    found = {
+        "train": mine(model, load_windows(data), "training windows"),
+        "val": mine(model, load_frames(data, "val"), "validation frames"),
+    }
+    (run / FILE_NAME).write_text(json.dumps(found))
+    for split, boxes in found.items():
+        near = [row[5] for rows in boxes.values() for row in rows]
+        print(f"{split}: {len(near)} candidates, {int(sum(near))} of them mitoses")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Stage 2: train ConvNeXt-Tiny on mitoses, look-alikes and stage 1's false positives, under a wall-clock budget.
+"""Stage 2: train ConvNeXt-Tiny on mitoses, look-alikes and stage 1's false positives.
 
-python -m training.train_classifier --data ../shared/data --run runs/first --hours 0.3
+    python -m training.train_classifier --data ../shared/data --run runs/first --hours 0.5
+
+Validation is on stage 1's own candidates on the frames of split val, so that its F1 is the two-stage one up to what
+stage 1 missed. The averaged weights of the best epoch are kept. Resumes from its checkpoint when started again.
 """
 
 from __future__ import annotations
@@ -12,88 +15,170 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.data.crops import CropStream, Pools, Spot
-from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, load_patches, load_windows
+from training.data.crops import CropStream, Pools, Spot, plain
+from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, load_frames, load_patches, load_windows
+from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
+from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
 
-BATCH = 128
-LEARNING_RATES = (3e-4, 1e-6)  # the paper's, cosine
-WARM_UP_STEPS = 100
-WEIGHT_DECAY = 1e-5  # the paper's
-SAVE_EVERY = 50  # steps
+NEAR_PX = 36.0  # a false positive this near to another's label would show that label's object
 
 
 def load_pools(data: Path, run: Path) -> Pools:
-    """Gather what stage 2 learns from; the mined false positives are required."""
+    """Gather what stage 2 learns from; the mined candidates are required."""
     windows = load_windows(data)
-    mined: dict[str, list[list[float]]] = json.loads((run / "false_positives.json").read_text())
-    false_positives = [
-        Spot(windows[int(index)].rgb, np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32), max(x2 - x1, y2 - y1))
-        for index, boxes in mined.items()
-        for x1, y1, x2, y2, _ in boxes
-    ]
-    return Pools(spots(windows, MITOTIC), load_patches(data), spots(windows, LOOK_ALIKE), false_positives)
+    mined = candidate_spots(windows, run, "train")
+    return Pools(
+        labelled(windows, MITOTIC),
+        load_patches(data),
+        labelled(windows, LOOK_ALIKE),
+        [spot for spot, near in mined if not near],
+    )
 
 
-def spots(windows: list[LabelledWindow], category: int) -> list[Spot]:
+def labelled(windows: list[LabelledWindow], category: int) -> list[Spot]:
     """Return the labelled points of one category."""
     return [Spot(w.rgb, point) for w in windows for point in w.points[w.categories == category]]
 
 
+def candidate_spots(windows: list[LabelledWindow], run: Path, split: str) -> list[tuple[Spot, bool]]:
+    """Return stage 1's candidates, each with whether it is a labelled mitosis; doubtful ones are left out."""
+    mined: dict[str, list[list[float]]] = json.loads((run / CANDIDATES).read_text())[split]
+    spots = []
+    for index, rows in mined.items():
+        window = windows[int(index)]
+        mitoses = window.points[window.categories == MITOTIC]
+        for x1, y1, x2, y2, _, near in rows:
+            centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32)
+            touching = bool((np.linalg.norm(mitoses - centre, axis=1) < NEAR_PX).any())
+            if touching == bool(near):
+                spots.append((Spot(window.rgb, centre, max(x2 - x1, y2 - y1)), touching))
+    return spots
+
+
+class Validation:
+    """Stage 1's candidates on split val, and the best F1 that a threshold on stage 2's score gives there."""
+
+    def __init__(self, data: Path, run: Path) -> None:
+        windows = load_frames(data, "val")
+        spots = candidate_spots(windows, run, "val")
+        self.crops = torch.stack([plain(spot) for spot, _ in spots]).to(memory_format=torch.channels_last)
+        self.positive = np.array([positive for _, positive in spots])
+        self.mitoses = sum(int((w.categories == MITOTIC).sum()) for w in windows)
+
+    @torch.no_grad()
+    def f1(self, model: MitosisClassifier) -> float:
+        """Return the best F1 over all thresholds; mitoses that stage 1 missed count as missed."""
+        model.eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            margin = [(logits[:, 1] - logits[:, 0]).float() for logits in map(model, self.crops.split(256))]
+        model.train()
+        return best_f1(torch.cat(margin).numpy(), self.positive, self.mitoses)
+
+
+def best_f1(scores: NDArray[np.floating], positive: NDArray[np.bool_], mitoses: int) -> float:
+    """Return max over thresholds of 2 TP / (kept + mitoses)."""
+    tp = np.cumsum(positive[np.argsort(-scores, kind="stable")])
+    kept = np.arange(1, len(tp) + 1)
+    return float(np.max(2 * tp / (kept + mitoses), initial=0.0))
+
+
+def train_step(
+    model: MitosisClassifier,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    target: Tensor,
+    profile: ClassifierProfile,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """One step in bf16 autocast with the loss in fp32; returns the loss and the share of right answers."""
+    other, weight = torch.arange(len(x)), 1.0
+    if rng.random() < profile.mixup:
+        other, weight = torch.from_numpy(rng.permutation(len(x))), float(rng.random())
+        x = weight * x + (1 - weight) * x[other]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = model.with_features(x.contiguous(memory_format=torch.channels_last))
+    logits, features = logits.float(), features.float()
+    loss = weight * classifier_loss(logits, features, target, profile.contrastive)
+    if weight < 1:
+        loss = loss + (1 - weight) * classifier_loss(logits, features, target[other], profile.contrastive)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+    return float(loss), float((logits.argmax(1) == target).float().mean())
+
+
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with windows.json and patches.csv")],
-    run: Annotated[
-        Path, typer.Option(help="Folder with false_positives.json; taken up again if it holds a checkpoint")
-    ],
-    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = 0.3,
-    architecture: str = "convnext_tiny",
+    data: Annotated[Path, typer.Option(help="Folder with windows.json, frames.json and patches.csv")],
+    run: Annotated[Path, typer.Option(help=f"Folder with {CANDIDATES}; taken up again if it holds a checkpoint")],
+    profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "cpu",
+    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = 0.5,
+    architecture: Annotated[str, typer.Option(help="A ConvNeXt of timm's")] = "convnext_tiny",
     seed: int = 0,
-    workers: int = 2,
+    workers: int = 1,
 ) -> None:
-    """Train the classifier and leave its averaged weights in RUN/classifier.pt."""
+    """Train the classifier and leave the best epoch's averaged weights in RUN/classifier.pt."""
+    if profile not in CLASSIFIER_PROFILES:
+        raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(CLASSIFIER_PROFILES)}")
+    settings = CLASSIFIER_PROFILES[profile]
     torch.manual_seed(seed)
-    model = MitosisClassifier(architecture).train().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATES[0], weight_decay=WEIGHT_DECAY)
+    model = MitosisClassifier(architecture, settings.drop_path).train().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
-    budget, step, recent = Budget(hours * 3600), 0, 0.0
+    budget, step, best, best_epoch = Budget(hours * 3600), 0, -1.0, 0
+    kept = average.state
     path = run / "classifier.pt"
     if saved := load_checkpoint(path):
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        average.state, average.updates, step = saved["average"], saved["updates"], saved["step"]
+        average.state, average.updates, step = saved["latest"], saved["updates"], saved["step"]
+        best, best_epoch, kept = saved["best"], saved["best_epoch"], saved["average"]
         budget = Budget(hours * 3600, saved["spent_s"])
-    source = iter(DataLoader(CropStream(load_pools(data, run), seed + step), BATCH, num_workers=workers))
-
-    def save() -> None:
-        state: dict[str, object] = {"architecture": architecture, "model": model.state_dict(), "average": average.state}
-        state |= {"optimiser": optimiser.state_dict(), "updates": average.updates}
-        save_checkpoint(path, state | {"step": step, "spent_s": budget.spent_s, "seed": seed})
-
-    while budget.progress < 1:
+    rng = np.random.default_rng([seed, step])
+    validation = Validation(data, run)
+    judged = MitosisClassifier(architecture).to(memory_format=torch.channels_last)  # holds averages for validation
+    stream = CropStream(load_pools(data, run), settings, seed + step)
+    source = iter(DataLoader(stream, settings.batch, num_workers=workers, prefetch_factor=4 if workers else None))
+    steps_per_epoch = settings.epoch_samples // settings.batch
+    losses: list[tuple[float, float]] = []
+    while (progress := max(budget.progress, step / (settings.epochs * steps_per_epoch))) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = min(1.0, (step + 1) / WARM_UP_STEPS) * cosine(budget.progress, *LEARNING_RATES)
-        x, target = next(source)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, features = model.with_features(x.to(memory_format=torch.channels_last))
-        loss = classifier_loss(logits.float(), features.float(), target)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+            group["lr"] = min(1.0, (step + 1) / settings.warm_up_steps) * cosine(progress, *settings.learning_rates)
+        losses.append(train_step(model, optimiser, *next(source), settings, rng))
         average.update(model)
         step += 1
-        recent = float(loss) if step == 1 else 0.95 * recent + 0.05 * float(loss)
-        if step % 20 == 0:
-            right = float((logits.argmax(1) == target).float().mean())
-            print(f"step {step} loss {recent:.3f} right {right:.2f} {budget.spent_s / 60:.1f} min", flush=True)
-        if step % SAVE_EVERY == 0:
-            save()
-    save()
-    print(f"done: {step} steps in {budget.spent_s / 60:.1f} min -> {path}")
+        last = max(budget.progress, step / (settings.epochs * steps_per_epoch)) >= 1
+        if step % steps_per_epoch and not last:
+            continue
+        epoch = -(-step // steps_per_epoch)
+        judged.load_state_dict(average.state)
+        f1 = validation.f1(judged)
+        if f1 >= best:
+            best, best_epoch = f1, epoch
+            kept = {name: value.clone() for name, value in average.state.items()}
+        loss, right = np.mean(losses, axis=0)
+        losses.clear()
+        print(
+            f"epoch {epoch} step {step} loss {loss:.3f} right {right:.3f} val F1 {f1:.3f} (best {best:.3f}) "
+            f"{budget.spent_s / 60:.1f} min",
+            flush=True,
+        )
+        state: dict[str, object] = {"architecture": architecture, "average": kept, "latest": average.state}
+        state |= {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "updates": average.updates}
+        state |= {"best": best, "best_epoch": best_epoch, "step": step, "spent_s": budget.spent_s, "seed": seed}
+        save_checkpoint(path, state)
+        if epoch - best_epoch >= settings.patience:
+            break
+    print(
+        f"done: {step} steps in {budget.spent_s / 60:.1f} min, best val F1 {best:.3f} at epoch {best_epoch} -> {path}"
+    )
 
 
 if __name__ == "__main__":

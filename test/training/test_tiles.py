@@ -7,6 +7,7 @@ from training.data.augmentation import jitter_stain
 from training.data.crops import CropStream, Pools, Spot
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow
 from training.data.tiles import TileStream, collate
+from training.profiles import CPU_CLASSIFIER
 
 
 def window() -> LabelledWindow:
@@ -66,7 +67,7 @@ def test_stain_jitter_without_strength_changes_nothing() -> None:
 def test_crops_hold_the_mitosis_or_not() -> None:
     labelled = window()
     spots = [Spot(labelled.rgb, point) for point in labelled.points]
-    stream = iter(CropStream(Pools(spots[:2], [patch()], spots[2:], []), seed=3))
+    stream = iter(CropStream(Pools(spots[:2], [patch()], spots[2:], []), CPU_CLASSIFIER, seed=3))
     for _ in range(60):
         x, label = next(stream)
         assert x.shape == (3, 64, 64)

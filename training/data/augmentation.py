@@ -16,14 +16,19 @@ OD_OF_BYTE = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 WHITE = (255, 255, 255)
 
 
-def random_affine(rng: Generator, centre: NDArray[np.float32], side_px: int, scale: float) -> NDArray[np.float64]:
-    """Return a (2, 3) matrix that turns, flips and scales so that ``centre`` lands in the middle of a square crop."""
-    angle = rng.uniform(0, 2 * np.pi)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+def random_affine(
+    rng: Generator, centre: NDArray[np.float32], side_px: int, scale: float, turn: float = np.pi
+) -> NDArray[np.float64]:
+    """Return a (2, 3) matrix that turns, flips and scales so that ``centre`` lands in the middle of a square crop.
+
+    ``turn`` is the largest angle to either side, in radians.
+    """
+    angle = rng.uniform(-turn, turn)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
-        turn[:, 0] *= -1
+        linear[:, 0] *= -1
     middle = np.full(2, (side_px - 1) / 2)
-    matrix: NDArray[np.float64] = np.column_stack([turn, middle - turn @ centre])
+    matrix: NDArray[np.float64] = np.column_stack([linear, middle - linear @ centre])
     return matrix
 
 
@@ -58,3 +63,15 @@ def jitter_sharpness(rng: Generator, rgb: RGB) -> RGB:
         amount = rng.uniform(0.3, 1.0)
         return np.asarray(cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0), dtype=np.uint8)
     return rgb
+
+
+def erase(rng: Generator, rgb: RGB, area: tuple[float, float]) -> RGB:
+    """Blank a random rectangle of ``area`` (share of the image, from and to) with noise; Zhong et al. 2017."""
+    height, width = rgb.shape[:2]
+    share, aspect = rng.uniform(*area), np.exp(rng.uniform(-1.2, 1.2))  # width over height between 0.3 and 3.3
+    h = min(height, max(1, round(float(np.sqrt(share * height * width / aspect)))))
+    w = min(width, max(1, round(float(np.sqrt(share * height * width * aspect)))))
+    y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    out = rgb.copy()
+    out[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    return out

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from training.data.augmentation import jitter_sharpness, jitter_stain, random_affine, warp
+from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, warp
 from training.data.images import BOX_PX, RGB
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
+from training.profiles import ClassifierProfile
 
 CONTEXT = 1.28  # the crop's side over the box's longer side: a 50 px box gives a 64 px crop, no resampling
-SCALES = (0.8, 1.25)
-SHIFT_PX = 5.0  # stage 1's boxes are not perfectly centred
+SCALES = (0.85, 1.18)
 PATCH_PX = 128
 CORNER_PX = 46.0  # a negative's distance from the patch's centre along both axes: the central mitosis stays outside
 NEGATIVE, POSITIVE = 0, 1
+# Shares of each class by pool. Both classes come from windows and patches alike, so that no scanner spells a class.
+WINDOW_SHARE = 0.4  # of the positives; the others are patches
+HARD_SHARES = (0.35, 0.4)  # of the negatives: look-alikes, false positives; the others are patch corners
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Pools:
-    """Where crops come from. Each class is drawn half from each of its two pools, so that no pool spells a class."""
+    """Where crops come from."""
 
     mitoses: list[Spot]  # labelled mitotic figures of the windows
     patches: list[RGB]  # 128 px: centre positive, corners negative
@@ -47,8 +50,8 @@ class Pools:
 class CropStream(IterableDataset[tuple[Tensor, int]]):
     """Yields normalised (3, 64, 64) crops with their class, for ever; classes are balanced."""
 
-    def __init__(self, pools: Pools, seed: int) -> None:
-        self.pools, self.seed = pools, seed
+    def __init__(self, pools: Pools, profile: ClassifierProfile, seed: int) -> None:
+        self.pools, self.profile, self.seed = pools, profile, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         """Start a stream that depends on the seed and the worker alone."""
@@ -57,17 +60,19 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
             label = int(rng.integers(2))
-            yield augmented(rng, self.spot(rng, label)), label
+            yield augmented(rng, self.spot(rng, label), self.profile), label
 
     def spot(self, rng: Generator, label: int) -> Spot:
         """Draw a place of the given class."""
-        pools = self.pools
+        pools, draw = self.pools, rng.random()
         if label == POSITIVE:
-            return choose(rng, pools.mitoses) if rng.random() < 0.35 else self.patch_spot(rng, 0.0)
-        draw = rng.random()
-        if draw < 0.35 or (draw < 0.7 and not pools.false_positives):
+            return choose(rng, pools.mitoses) if draw < WINDOW_SHARE else self.patch_spot(rng, 0.0)
+        look_alike, false_positive = HARD_SHARES
+        if draw < look_alike:
             return choose(rng, pools.look_alikes)
-        return choose(rng, pools.false_positives) if draw < 0.7 else self.patch_spot(rng, CORNER_PX)
+        if draw < look_alike + false_positive and pools.false_positives:
+            return choose(rng, pools.false_positives)
+        return self.patch_spot(rng, CORNER_PX)
 
     def patch_spot(self, rng: Generator, distance_px: float) -> Spot:
         """Take a patch's centre (distance 0) or one of its corners."""
@@ -81,13 +86,22 @@ def choose(rng: Generator, spots: list[Spot]) -> Spot:
     return spots[rng.integers(len(spots))]
 
 
-def augmented(rng: Generator, spot: Spot) -> Tensor:
+def augmented(rng: Generator, spot: Spot, profile: ClassifierProfile) -> Tensor:
     """Crop with a random turn, flip, magnification, shift, stain and sharpness."""
     scale = float(np.exp(rng.uniform(*np.log(SCALES)))) * INPUT_PX / (CONTEXT * spot.box_px)
-    centre = spot.centre + rng.uniform(-SHIFT_PX, SHIFT_PX, 2).astype(np.float32)
+    centre = spot.centre + rng.uniform(-profile.shift_px, profile.shift_px, 2).astype(np.float32)
     # Mirrored rather than white outside: a white corner must not tell a patch's corner from its centre.
-    rgb = warp(spot.rgb, random_affine(rng, centre, INPUT_PX, scale), INPUT_PX, cv2.BORDER_REFLECT_101)
-    return normalised(jitter_sharpness(rng, jitter_stain(rng, rgb)))
+    matrix = random_affine(rng, centre, INPUT_PX, scale, np.deg2rad(profile.turn_deg))
+    rgb = warp(spot.rgb, matrix, INPUT_PX, cv2.BORDER_REFLECT_101)
+    rgb = jitter_sharpness(rng, jitter_stain(rng, rgb, profile.colour))
+    return normalised(erase(rng, rgb, profile.erasing_area) if rng.random() < profile.erasing else rgb)
+
+
+def plain(spot: Spot) -> Tensor:
+    """Crop as inference does, without augmentation."""
+    scale = INPUT_PX / (CONTEXT * spot.box_px)
+    shift = (INPUT_PX - 1) / 2 - scale * spot.centre.astype(np.float64)
+    return normalised(warp(spot.rgb, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), INPUT_PX))
 
 
 def normalised(rgb: RGB) -> Tensor:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mitosis.labels import read_labels
+
 RGB = NDArray[np.uint8]
 
 BOX_PX = 50.0  # side of every label's box, as MIDOG++ draws them
@@ -50,6 +52,19 @@ def load_windows(data: Path) -> list[LabelledWindow]:
             LabelledWindow(rgb, table[:, :2].astype(np.float32), table[:, 2].astype(np.int64), image["case"])
         )
     return windows
+
+
+def load_frames(data: Path, split: str) -> list[LabelledWindow]:
+    """Read the whole frames of one split of ``frames.json``."""
+    return [
+        LabelledWindow(
+            read_rgb(data / "frames" / image.file_name),
+            np.concatenate([image.mitotic_figures_px, image.look_alikes_px]).astype(np.float32),
+            np.repeat([MITOTIC, LOOK_ALIKE], [len(image.mitotic_figures_px), len(image.look_alikes_px)]),
+            image.case,
+        )
+        for image in read_labels(data / "frames.json", split)
+    ]
 
 
 def load_patches(data: Path) -> list[RGB]:

@@ -11,6 +11,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 INPUT_PX = 64
 
 
+def scale_to_fan_in(net: nn.Module) -> None:
+    """Draw weights with variance 1 / fan-in (LeCun) in place of ConvNeXt's fixed 0.02.
+
+    The fixed value makes every block's output tiny; a run of a few thousand steps spends most of them growing it.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.shape[0] != len(CLASSES):
+            nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+
+
 class MitosisClassifier(nn.Module):
     """(B, 3, 64, 64) -> logits (B, 2). ``architecture`` is timm's name; ``test_convnext`` is a miniature for tests."""
 
@@ -22,6 +32,7 @@ class MitosisClassifier(nn.Module):
         self.net = timm.create_model(
             architecture, pretrained=False, num_classes=2, drop_path_rate=drop_path, ls_init_value=1.0
         )
+        scale_to_fan_in(self.net)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits alone, as exported."""

@@ -51,6 +51,6 @@ def contrastive_loss(features: Tensor, target: Tensor, temperature: float = TEMP
     return per_sample[has_positive].mean() if has_positive.any() else features.sum() * 0.0
 
 
-def classifier_loss(logits: Tensor, features: Tensor, target: Tensor) -> Tensor:
-    """Equation 1 with the paper's constants."""
-    return focal_loss(logits, target) + LAMBDA * contrastive_loss(features, target)
+def classifier_loss(logits: Tensor, features: Tensor, target: Tensor, contrastive: float = LAMBDA) -> Tensor:
+    """Equation 1 with the paper's constants; ``contrastive`` is its lambda."""
+    return focal_loss(logits, target) + contrastive * contrastive_loss(features, target)
