@@ -77,7 +77,7 @@ class Validation:
         """Return the best F1 over all thresholds; mitoses that stage 1 missed count as missed."""
         model.eval()
         with torch.autocast("cpu", torch.bfloat16):
-            margin = [(logits[:, 1] - logits[:, 0]).float() for logits in map(model, self.crops.split(256))]
+            margin = [(logits[:, 1] - logits[:, 0]).float() for logits in map(model, torch.split(self.crops, 256))]
         model.train()
         return best_f1(torch.cat(margin).numpy(), self.positive, self.mitoses)
 
@@ -151,7 +151,8 @@ def main(
     while (progress := max(budget.progress, step / (settings.epochs * steps_per_epoch))) < 1:
         for group in optimiser.param_groups:
             group["lr"] = min(1.0, (step + 1) / settings.warm_up_steps) * cosine(progress, *settings.learning_rates)
-        losses.append(train_step(model, optimiser, *next(source), settings, rng))
+        x, target = next(source)
+        losses.append(train_step(model, optimiser, x, target, settings, rng))
         average.update(model)
         step += 1
         last = max(budget.progress, step / (settings.epochs * steps_per_epoch)) >= 1

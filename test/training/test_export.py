@@ -14,8 +14,8 @@ from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
 from training.networks.yolo11 import MitosisDetector
 
-FP32_TOLERANCE = 2e-3  # px and score; measured 2e-4 on boxes of up to 512 px
-HALF_TOLERANCE = 0.35  # px, on random weights; scores below
+BOX_TOLERANCE_PX = 0.35  # from half-precision storage; random weights, which are worse than trained ones
+SCORE_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def test_detector_parity(run: Path) -> None:
         expected = load_detector(run)(torch.from_numpy(x))[0].numpy()
     session = onnxruntime.InferenceSession(str(run / "model/detector.onnx"))
     found = session.run(None, {"images": x})[0]
-    assert np.abs(found[:, :4] - expected[:, :4]).max() < HALF_TOLERANCE
-    assert np.abs(found[:, 4] - expected[:, 4]).max() < 1e-3
+    assert np.abs(found[:, :4] - expected[:, :4]).max() < BOX_TOLERANCE_PX
+    assert np.abs(found[:, 4] - expected[:, 4]).max() < SCORE_TOLERANCE
 
 
 def test_runtimes_agree(run: Path) -> None:

@@ -1,0 +1,51 @@
+"""Measures one image end to end: start-up, seconds, peak memory, in a fresh process.
+
+python benchmarks/one_image.py IMAGE [--spacing UM] [--model DIR]
+
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STARTED_S = time.perf_counter()
+
+
+def main(
+    image: Path,
+    spacing: Annotated[float | None, typer.Option(help="Micrometres per pixel where the file does not say")] = None,
+    model: Annotated[Path, typer.Option(help="Model bundle")] = Path(__file__).parents[1] / "model",
+    times: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
+) -> None:
+    """Print what loading and detecting cost."""
+    from mitosis.pipeline import detect, load_model
+    from mitosis.slide import open_slide
+
+    imported_s = time.perf_counter()
+    loaded = load_model(model)
+    loaded_s = time.perf_counter()
+    seconds = []
+    for _ in range(times):
+        started_s = time.perf_counter()
+        with open_slide(image, spacing) as slide:
+            rows = detect(slide, loaded)
+            area_mm2 = slide.width_px * slide.height_px * slide.spacing.x_um * slide.spacing.y_um / 1e6
+            size = f"{slide.width_px} x {slide.height_px} px"
+        seconds.append(time.perf_counter() - started_s)
+    median_s = statistics.median(seconds)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{image.name}: {size}, {area_mm2:.2f} mm2, {len(rows)} candidates, {loaded.detector.name}")
+    print(f"imports {imported_s - STARTED_S:.1f} s, models {loaded_s - imported_s:.1f} s")
+    print(
+        f"detection {median_s:.1f} s (median of {times}), {median_s / area_mm2:.2f} s/mm2, peak memory {peak_mb:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
