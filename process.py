@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from mitosis.bundle import DESCRIPTION
 from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.output.grand_challenge import FILE_NAME
@@ -55,8 +54,11 @@ def process_case(folder: Path, output: Path, model: Model, options: Options) -> 
 
 
 def default_model() -> Path:
-    """Return the platform's model folder where there is one, else the bundle that came with this program."""
-    return PLATFORM_MODEL if (PLATFORM_MODEL / DESCRIPTION).exists() else OWN_MODEL
+    """Return the platform's model folder unless it is empty or absent, else the bundle that came with this program.
+
+    A tarball that is no bundle must not silently give way to the built-in one, so any file in the folder counts.
+    """
+    return PLATFORM_MODEL if PLATFORM_MODEL.is_dir() and any(PLATFORM_MODEL.iterdir()) else OWN_MODEL
 
 
 def main(

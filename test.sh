@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds the image and runs it as Grand Challenge does on the drawn case: no network, limited memory, read-only root, input
+# and model. Compares with test/expected and checks the schema and the evaluator's rules. Settings: see build.sh, and
+#   SKIP_BUILD=1                       test the image that is there
+#   MEMORY=4g                          the container's memory limit
+#   RUN_ARGS="--runtime runc"          further arguments for `run`, split at blanks
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+die() { echo "test.sh: $*" >&2; exit 1; }
+
+engine="${ENGINE:-docker}"
+version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
+image="${IMAGE:-mitosis:$version}"
+[ -n "${SKIP_BUILD:-}" ] || ./build.sh
+command -v "$engine" >/dev/null || die "$engine is not installed; set ENGINE=docker or ENGINE=podman"
+
+read -ra further <<<"${RUN_ARGS:-}"
+isolated=(run --rm --network none --memory "${MEMORY:-4g}" --read-only --tmpfs /tmp ${further[@]+"${further[@]}"})
+output="$(mktemp -d)"
+trap 'rm -rf "$output"' EXIT
+chmod 777 "$output" # the image's own user writes there
+
+echo "running $image on test/input/interf0"
+"$engine" "${isolated[@]}" -v "$PWD/test/input/interf0:/input:ro" -v "$output:/output" -v "$PWD/model:/opt/ml/model:ro" \
+  "$image" || die "the container failed; its last line on stderr says why"
+"$engine" "${isolated[@]}" -v "$output:/found:ro" -v "$PWD/test:/test:ro" --entrypoint /opt/venv/bin/python \
+  "$image" /test/check_output.py /found/mitotic-figures.json /test/expected/mitotic-figures.json ||
+  die "the output is not what test/expected and the evaluator ask for"
+
+mkdir -p dist
+"$engine" image inspect --format '{{.Id}}' "$image" >dist/tested-image
+echo "passed: $image; ./export.sh may save it"
