@@ -14,13 +14,16 @@ WORKDIR /opt/app
 FROM base AS packages
 ARG DEVICE=cpu
 COPY requirements.txt requirements-gpu.txt ./
-# pip serves only the build; tests inside packages serve nobody here.
+# What only the build needs goes: pip, the packages' own tests, OpenVINO's GPU and NPU plugins and the readers of formats
+# other than ONNX.
 RUN python3 -m venv /opt/venv \
  && if [ "$DEVICE" = gpu ]; then list=requirements-gpu.txt; else list=requirements.txt; fi \
  && /opt/venv/bin/pip install --no-cache-dir -r "$list" \
  && /opt/venv/bin/pip uninstall -y pip setuptools \
  && find /opt/venv -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
- && find /opt/venv -name "*.pyi" -delete
+ && find /opt/venv -name "*.pyi" -delete \
+ && find /opt/venv -path "*/openvino/libs/*" \( -name "*_intel_gpu_*" -o -name "*_intel_npu_*" -o -name "*_gguf_*" \
+      -o -name "*_jax_*" -o -name "*_paddle_*" -o -name "*_pytorch_*" -o -name "*_tensorflow_*" -o -name cache.json \) -delete
 
 FROM base AS train
 COPY requirements.txt pyproject.toml README.md LICENSE ./
@@ -40,7 +43,12 @@ RUN /opt/venv/bin/python -m training.export --run runs/default --output /model
 FROM scratch AS export
 COPY --from=exporting /model /
 
-FROM base AS runtime
+# The base without what a run never opens. Copied into an empty image below, because a layer cannot give space back.
+FROM base AS root
+RUN rm -rf /var/lib/apt /var/cache /var/log /usr/share/doc /usr/share/man /usr/share/locale /root/.cache \
+ && mkdir -p /input /output /opt/ml/model && chown 65532:65532 /output
+
+FROM scratch AS runtime
 ARG BUNDLE=model
 ARG VERSION=0.0.0
 ARG COMMIT=unknown
@@ -48,13 +56,15 @@ LABEL org.opencontainers.image.title="mitosis" \
       org.opencontainers.image.licenses="AGPL-3.0-only" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"
-ENV MITOSIS_COMMIT=${COMMIT} HOME=/tmp
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT}
+COPY --from=root / /
+WORKDIR /opt/app
 COPY --from=packages /opt/venv /opt/venv
 COPY process.py ./
 COPY mitosis mitosis
 COPY resources resources
 COPY ${BUNDLE} model
-RUN mkdir -p /input /output /opt/ml/model && chown 65532:65532 /output
 USER 65532:65532
 EXPOSE 4743
 ENTRYPOINT ["/opt/venv/bin/python", "/opt/app/process.py"]

@@ -17,13 +17,13 @@ export MITOSIS_DATA = $(DATA)
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -e .
+	.venv/bin/pip install -q -e '.[evaluate]'
 	touch $@
 
 .venv-train/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/pip install -q torch==2.14.1 torchvision==0.29.1
-	.venv-train/bin/pip install -q -e '.[train,dev]'
+	.venv-train/bin/pip install -q -e '.[train,evaluate,dev]'
 	touch $@
 
 demo: .venv/ready

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from mitosis.errors import InputError
+from mitosis.errors import InputError, RuntimeUnavailableError
 from mitosis.labels import LabelledImage
 from mitosis.output.grand_challenge import FILE_NAME, Points, read_points
 
@@ -62,7 +62,10 @@ def ratio(part: int, whole: int) -> float:
 def match(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> Counts:
     """Match (n, 2) labels with (m, 2) detections as the challenge does: one to one, greedy, in the labels' order."""
     # Imported here: it brings scikit-learn, two seconds that detection need not wait for.
-    from grand_challenge_metrics.scorers import score_detection
+    try:
+        from grand_challenge_metrics.scorers import score_detection
+    except ImportError as error:
+        raise RuntimeUnavailableError("scoring needs more packages; pip install 'mitosis[evaluate]'") from error
 
     score = score_detection(ground_truth=truth_um.tolist(), predictions=found_um.tolist(), radius=RADIUS_UM)
     return Counts(score.true_positives, score.false_positives, score.false_negatives)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from mitosis.detections import Detections, boxes_px
 
 Floats = NDArray[np.floating]
+Indices = NDArray[np.int64]
 
 
 def areas(boxes: Floats) -> Floats:
@@ -18,10 +18,10 @@ def areas(boxes: Floats) -> Floats:
     return area
 
 
-def intersections(box: Floats, boxes: Floats) -> Floats:
-    """Return the areas that (4,) ``box`` shares with each of (n, 4) ``boxes``."""
-    corners = np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], axis=1)
-    return areas(corners)
+def intersections(first: Floats, second: Floats) -> Floats:
+    """Return the areas that boxes share: (4,) with each of (n, 4), or (n, 4) pairwise."""
+    corners = [np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])]
+    return areas(np.concatenate(corners, axis=-1))
 
 
 def suppress(boxes: Floats, scores: Floats, iou: float) -> NDArray[np.int64]:
@@ -38,42 +38,59 @@ def suppress(boxes: Floats, scores: Floats, iou: float) -> NDArray[np.int64]:
 
 
 def merge(rows: Detections, iou: float) -> Detections:
-    """Merge detections across tiles; returns the kept rows in reading order (y, then x).
+    """Merge detections across tiles; returns the kept rows in reading order (y, then x). Time grows as n log n.
 
     Two rows are one object when their boxes' IoU reaches ``iou`` (paper: 0.5). A box that a tile's edge cut shows
     only part of the object, and so its IoU with the whole box can be anything: for such a pair the shared area is held
     against the smaller box instead. Mitotic figures win over rejected candidates, whole boxes over cut ones, higher
     stage 2 scores over lower, higher stage 1 scores over lower; the winner's row is kept unchanged.
     """
-    if len(rows) == 0:
-        return rows
-    boxes = boxes_px(rows).astype(np.float64)
-    area = areas(boxes)
+    corners = boxes_px(rows)
     keys = (-rows["detector_score"], -rows["classifier_score"], rows["cut"], ~rows["is_mitotic_figure"])
-    order = np.lexsort((boxes[:, 0], boxes[:, 1], *keys))
-    neighbours = overlap_pairs(boxes)
-    alive = np.ones(len(rows), bool)
-    for index in order:
-        if not alive[index]:
-            continue
-        others = neighbours[index]
-        others = others[alive[others]]
-        shared = intersections(boxes[index], boxes[others])
-        pair_cut = rows["cut"][index] | rows["cut"][others]
-        smaller = np.minimum(area[index], area[others])
-        whole = np.where(pair_cut, smaller, area[index] + area[others] - shared)
-        alive[others[shared >= iou * np.maximum(whole, 1e-9)]] = False
-        alive[index] = True
-    kept = rows[alive]
+    ranked = rows[np.lexsort((corners[:, 0], corners[:, 1], *keys))]  # best first: an index is a rank from here on
+    boxes = boxes_px(ranked).astype(np.float64)
+    better, worse = near_pairs(boxes)
+    shared = intersections(boxes[better], boxes[worse])
+    area = areas(boxes)
+    smaller, both = np.minimum(area[better], area[worse]), area[better] + area[worse] - shared
+    whole = np.where(ranked["cut"][better] | ranked["cut"][worse], smaller, both)
+    same = shared >= iou * np.maximum(whole, 1e-9)
+    kept = ranked[survivors(better[same], worse[same], len(ranked))]
     return kept[np.lexsort((kept["x1"], kept["y1"]))]
 
 
-def overlap_pairs(boxes: Floats) -> list[NDArray[np.int64]]:
-    """Return for each box the indices of the others whose centres are near enough for the two to overlap."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    reach = float(np.max(boxes[:, 2:] - boxes[:, :2], initial=0.0))
-    near: list[list[int]] = [[] for _ in boxes]
-    for first, second in cKDTree(centres).query_pairs(reach, p=np.inf, output_type="ndarray"):
-        near[first].append(second)
-        near[second].append(first)
-    return [np.array(others, dtype=np.int64) for others in near]
+def survivors(better: Indices, worse: Indices, count: int) -> NDArray[np.bool_]:
+    """Suppress greedily: a row goes when a better one that stays is the same object. Indices are ranks."""
+    alive = [True] * count
+    order = np.argsort(better, kind="stable")
+    for winner, loser in zip(better[order].tolist(), worse[order].tolist(), strict=True):
+        if alive[winner]:
+            alive[loser] = False
+    return np.array(alive, dtype=np.bool_)
+
+
+def near_pairs(boxes: Floats) -> tuple[Indices, Indices]:
+    """Return all pairs i < j of (n, 4) boxes that may overlap, as two index arrays.
+
+    Boxes are sorted into square cells as wide as the widest box, so that overlapping ones lie in the same or in
+    adjacent cells; each cell is joined with itself and with four of its neighbours.
+    """
+    side = max(float(np.max(boxes[:, 2:] - boxes[:, :2], initial=0.0)), 1.0)
+    column, line = np.floor((boxes[:, :2] + boxes[:, 2:]).T / 2 / side).astype(np.int64)
+    column -= column.min(initial=0)
+    width = int(column.max(initial=0)) + 2  # one empty column: a row's last cell has no neighbour in the next row
+    cell = line * width + column
+    order = np.argsort(cell, kind="stable")
+    cell = cell[order]
+    pairs = [joined(order, cell, step) for step in (0, 1, width - 1, width, width + 1)]
+    first, second = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return np.minimum(first, second), np.maximum(first, second)
+
+
+def joined(order: Indices, cell: Indices, step: int) -> tuple[Indices, Indices]:
+    """Pair every box with those ``step`` cells further (0: with those behind it in its own); ``cell`` is sorted."""
+    begin = np.searchsorted(cell, cell + step) if step else np.arange(1, len(cell) + 1)
+    counts = np.searchsorted(cell, cell + step, side="right") - begin
+    first = np.repeat(np.arange(len(cell)), counts)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[first], order[np.repeat(begin, counts) + within]
