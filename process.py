@@ -14,10 +14,11 @@ import typer
 
 from mitosis.config import one_line
 from mitosis.errors import InputError
+from mitosis.gpu import Device
 from mitosis.output.grand_challenge import FILE_NAME
 from mitosis.pipeline import Model, load_model
 from mitosis.results import Options, images_in, process_image, process_images
-from mitosis.runtime import Device
+from mitosis.serving import PORT, make_server
 from mitosis.terminal import run_command
 
 log = logging.getLogger("process")
@@ -53,6 +54,14 @@ def process_case(folder: Path, output: Path, model: Model, options: Options) -> 
     process_image(case_image(folder), output / FILE_NAME, model, options)
 
 
+def process(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
+    """Process whatever ``folder`` holds: a challenge case, or images."""
+    if (folder / "inputs.json").exists():
+        process_case(folder, output, model, Options(spacing_um, overlay=False))
+    else:
+        process_images(images_in(folder), output, model, Options(spacing_um))
+
+
 def default_model() -> Path:
     """Return the platform's model folder unless it is empty or absent, else the bundle that came with this program.
 
@@ -69,18 +78,20 @@ def main(
         float | None, typer.Option(help="Micrometres per pixel where files do not say", envvar="MITOSIS_SPACING_UM")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
+    serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = False,
+    port: Annotated[int, typer.Option(help="For --serve")] = PORT,
     debug: Annotated[bool, typer.Option(help="Show tracebacks")] = False,
 ) -> None:
     """Find mitotic figures in a challenge case, or in every image of a folder."""
 
     def run() -> None:
-        if not input_.is_dir():
+        if not serve and not input_.is_dir():  # said before the seconds that loading takes
             raise InputError(f"{input_}: no such folder; mount one there or pass --input")
         loaded = load_model(model or default_model(), device)
-        if (input_ / "inputs.json").exists():
-            process_case(input_, output, loaded, Options(spacing, overlay=False))
+        if serve:
+            make_server(lambda: process(input_, output, loaded, spacing), port=port).serve_forever()
         else:
-            process_images(images_in(input_), output, loaded, Options(spacing))
+            process(input_, output, loaded, spacing)
 
     run_command(run, debug)
 

@@ -9,12 +9,13 @@ import typer
 from rich.console import Console
 
 from mitosis import __version__
-from mitosis.config import read_config
+from mitosis.bundle import read_bundle
+from mitosis.config import Config, read_config
 from mitosis.evaluation import evaluate, render
+from mitosis.gpu import Device, build_engine, find_gpu
 from mitosis.labels import read_labels
-from mitosis.pipeline import load_model
+from mitosis.pipeline import load_model, network_shapes
 from mitosis.results import Options, images_in, process_images
-from mitosis.runtime import Device
 from mitosis.terminal import run_command
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "model"
@@ -78,6 +79,27 @@ def evaluate_command(
 
     """
     run_command(lambda: Console().print(render(evaluate(predictions, read_labels(labels, split)))), debug)
+
+
+@app.command("build-engine")
+def build_engine_command(
+    model: Annotated[
+        Path, typer.Option(help="Folder of the model bundle; engines go to MODEL/engines")
+    ] = DEFAULT_MODEL,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+) -> None:
+    """Build TensorRT engines on this machine's NVIDIA card. Needed once per kind of card; not run on a GPU by us.
+
+    Example:  mitosis build-engine --model model
+
+    """
+
+    def run() -> None:
+        bundle, gpu = read_bundle(model), find_gpu()
+        for file, shape in network_shapes(bundle, Config()):
+            typer.echo(build_engine(file, shape, gpu))
+
+    run_command(run, debug)
 
 
 def main() -> None:

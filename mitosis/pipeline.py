@@ -15,8 +15,9 @@ from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
 from mitosis.detections import Detections, empty_detections
 from mitosis.detector import prepare_tile, read_candidates
+from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Device, Network, load_network
+from mitosis.runtime import Network, load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, tile_count, tiles
 
@@ -43,15 +44,18 @@ def load_model(
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
-    about = bundle.description
-    config = config or Config().at(about.operating_point)
-    tile, side = about.detector.tile_px, about.classifier.input_px
-    return Model(
-        bundle,
-        config,
-        load_network(bundle.detector_file, (1, 3, tile, tile), device, cache),
-        load_network(bundle.classifier_file, (config.classifier_batch, 3, side, side), device, cache),
-    )
+    config = config or Config().at(bundle.description.operating_point)
+    detector, classifier = load_networks(network_shapes(bundle, config), device, cache)
+    return Model(bundle, config, detector, classifier)
+
+
+def network_shapes(bundle: Bundle, config: Config) -> list[tuple[Path, tuple[int, ...]]]:
+    """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
+    tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
+    return [
+        (bundle.detector_file, (1, 3, tile, tile)),
+        (bundle.classifier_file, (config.classifier_batch, 3, side, side)),
+    ]
 
 
 def detect(slide: Slide, model: Model, progress: Progress | None = None) -> Detections:

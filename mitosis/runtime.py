@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -15,18 +14,12 @@ from numpy.typing import NDArray
 
 from mitosis.config import one_line
 from mitosis.errors import BundleError, RuntimeUnavailableError
+from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, choose_device, engine_file, find_gpu
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Batch = NDArray[np.float32]
-
-
-class Device(StrEnum):
-    """Where networks run. ``auto`` is the CPU unless a GPU build of ONNX Runtime is installed and finds a GPU."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    TENSORRT = "tensorrt"
 
 
 class Network(Protocol):
@@ -83,15 +76,16 @@ class OpenVinoNetwork:
 class OnnxRuntimeNetwork:
     """A network on a GPU through ONNX Runtime's CUDA or TensorRT provider. Not run on a GPU by us."""
 
-    def __init__(self, file: Path, device: Device) -> None:
+    def __init__(self, file: Path, device: Device, gpu: Gpu) -> None:
         import onnxruntime
 
-        wanted = {Device.CUDA: "CUDAExecutionProvider", Device.TENSORRT: "TensorrtExecutionProvider"}[device]
-        self._session = onnxruntime.InferenceSession(str(file), providers=[wanted, "CUDAExecutionProvider"])
-        if self._session.get_providers()[0] != wanted:  # ONNX Runtime falls back silently
-            raise RuntimeUnavailableError(f"--device {device}: ONNX Runtime fell back to another device; use cpu")
+        wanted = {Device.CUDA: CUDA, Device.TENSORRT: TENSORRT}[device]
+        source = engine_file(file, gpu) if device is Device.TENSORRT else file
+        self._session = onnxruntime.InferenceSession(str(source), providers=[wanted])
+        if (got := self._session.get_providers()[0]) != wanted:  # ONNX Runtime falls back silently
+            raise RuntimeUnavailableError(f"--device {device}: ONNX Runtime fell back to {got}; use --device cpu")
         self._input = self._session.get_inputs()[0].name
-        self.name = f"ONNX Runtime {onnxruntime.__version__} {device}"
+        self.name = f"ONNX Runtime {onnxruntime.__version__} {device} compute {gpu.compute_capability}"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Batch]]:
         """See ``Network.map``."""
@@ -99,32 +93,18 @@ class OnnxRuntimeNetwork:
             yield item, self._session.run(None, {self._input: batch})[0]
 
 
-def load_network(file: Path, shape: tuple[int, ...], device: Device, cache: Path | None = None) -> Network:
-    """Load a network for batches of ``shape`` (B, 3, H, W).
+def load_networks(
+    wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None
+) -> list[Network]:
+    """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
 
-    Raises RuntimeUnavailableError when a GPU is asked for and cannot be had, BundleError when the file is no network.
+    Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
     """
-    chosen = choose_device(device, gpu_providers())
-    return OpenVinoNetwork(file, shape, cache) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen)
-
-
-def gpu_providers() -> set[str]:
-    """Return the execution providers of the installed ONNX Runtime; none where it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return set()
-    return set(onnxruntime.get_available_providers()) if os.path.exists("/dev/nvidiactl") else set()  # noqa: PTH110
-
-
-def choose_device(asked: Device, providers: set[str]) -> Device:
-    """Decide where to run, given ONNX Runtime's GPU providers."""
-    available = {Device.TENSORRT: "TensorrtExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
-    usable = [device for device, provider in available.items() if provider in providers]
-    if asked is Device.AUTO:
-        return usable[0] if usable else Device.CPU
-    if asked is not Device.CPU and asked not in usable:
-        raise RuntimeUnavailableError(
-            f"--device {asked}: no usable GPU with onnxruntime-gpu here; install both or use --device cpu"
-        )
-    return asked
+    gpu = Gpu() if device is Device.CPU else find_gpu()
+    chosen = choose_device(device, gpu, [file for file, _ in wanted])
+    networks: list[Network] = [
+        OpenVinoNetwork(file, shape, cache) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen, gpu)
+        for file, shape in wanted
+    ]
+    log.info("runtime: %s", networks[0].name)
+    return networks

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mitosis.bundle import Bundle, read_bundle
 from mitosis.detector import prepare_tile
-from mitosis.runtime import Device, load_network
+from mitosis.runtime import OpenVinoNetwork
 from training.data.crops import Spot, plain
 from training.data.images import LabelledWindow, load_frames
 from training.export import load_classifier
@@ -43,7 +43,7 @@ def onnx_output(file: Path, x: Floats) -> Floats:
 
 def openvino_output(file: Path, x: Floats) -> tuple[Floats, str]:
     """Run what inference runs, at the CPU's own precision."""
-    network = load_network(file, (1, *x.shape[1:]), Device.CPU)
+    network = OpenVinoNetwork(file, (1, *x.shape[1:]))
     return np.concatenate([out for _, out in network.map((i, one[None]) for i, one in enumerate(x))]), network.name
 
 

@@ -2,11 +2,18 @@
 
 import json
 import os
+import resource
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -185,3 +192,90 @@ def test_spacing_from_the_environment(root: Path, tmp_path: Path) -> None:
     no_spacing(tmp_path / "case")
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", MITOSIS_SPACING_UM="0.25")
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def server(root: Path, tmp_path: Path) -> Iterator[str]:
+    """Run ``process.py --serve`` on a free port; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, root / "process.py", "--serve", "--port", port, "--input", tmp_path / "case"]
+    server = subprocess.Popen([*map(str, command), "--output", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    assert server.wait(30) == 128 + signal.SIGTERM
+
+
+def ask(url: str, method: str = "GET") -> int:
+    """Return the status of an answer."""
+    try:
+        with urlopen(Request(url, method=method, data=b"" if method == "POST" else None), timeout=60) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+
+
+def test_serving(root: Path, tmp_path: Path, server: str) -> None:
+    """Two cases and a broken one through one loaded model."""
+    for _ in range(300):
+        try:
+            assert ask(f"{server}/health") == 200
+            break
+        except URLError:
+            time.sleep(0.1)
+    make_case(tmp_path / "case")
+    for _ in range(2):
+        assert ask(f"{server}/invoke", "POST") == 201
+        (tmp_path / "out/mitotic-figures.json").unlink()
+    no_spacing(tmp_path / "case")
+    assert ask(f"{server}/invoke", "POST") == 422
+    assert not list((tmp_path / "out").iterdir())
+    assert ask(f"{server}/other", "POST") == 404
+
+
+@pytest.mark.parametrize("gib", [7, 3])
+def test_a_memory_limit(root: Path, tmp_path: Path, gib: int) -> None:
+    """The platform states its memory budget as RLIMIT_DATA."""
+    command = [sys.executable, root / "process.py", "--input", root / "test/input/interf0", "--output", tmp_path]
+    limit = gib * 1024**3
+    result = subprocess.run(
+        list(map(str, command)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "mitotic-figures.json").exists()
+
+
+def test_termination_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle of detection: no output, no temporary file."""
+    image = make_case(tmp_path / "case")
+    noise = np.random.default_rng(0).integers(0, 255, (6000, 6000, 3), np.uint8)
+    tifffile.imwrite(image, noise, photometric="rgb", resolution=(40000, 40000), resolutionunit="CENTIMETER")
+    command = [sys.executable, root / "process.py", "--input", tmp_path / "case", "--output", tmp_path / "out"]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "runtime" not in process.stderr.readline():  # the models are loaded, detection begins
+            pass
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_input_as_a_symbolic_link(root: Path, tmp_path: Path) -> None:
+    make_case(tmp_path / "case")
+    (tmp_path / "input").symlink_to(tmp_path / "case")
+    result = run(root, "--input", tmp_path / "input", "--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_damaged_bundle_is_named(root: Path, tmp_path: Path) -> None:
+    make_case(tmp_path / "case")
+    shutil.copytree(root / "model", tmp_path / "model")
+    (tmp_path / "model/detector.onnx").write_bytes(b"damaged")
+    result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", "--model", tmp_path / "model")
+    assert result.returncode == 4
+    assert "detector.onnx: damaged" in last_line(result)

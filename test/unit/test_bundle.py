@@ -8,8 +8,7 @@ import yaml
 
 from mitosis.bundle import read_bundle
 from mitosis.config import Config, OperatingPoint, read_config
-from mitosis.errors import BundleError, InputError, RuntimeUnavailableError
-from mitosis.runtime import Device, choose_device
+from mitosis.errors import BundleError, InputError
 
 
 @pytest.fixture
@@ -56,12 +55,3 @@ def test_configuration(tmp_path: Path, root: Path) -> None:
     (tmp_path / "c.yaml").write_text("overlap: 0.95")
     with pytest.raises(InputError, match=r"c\.yaml.*overlap"):
         read_config(tmp_path / "c.yaml")
-
-
-def test_device_choice() -> None:
-    both = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
-    assert choose_device(Device.AUTO, set()) is Device.CPU
-    assert choose_device(Device.AUTO, both) is Device.TENSORRT
-    assert choose_device(Device.CPU, both) is Device.CPU
-    with pytest.raises(RuntimeUnavailableError, match="--device cuda"):
-        choose_device(Device.CUDA, set())
