@@ -6,7 +6,8 @@
 #   docker build --target export --output runs/default/model . && docker build --build-arg BUNDLE=runs/default/model .
 ARG BASE_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 
-# hadolint ignore=DL3006 -- the version is pinned in BASE_IMAGE's default
+# The version is pinned in BASE_IMAGE's default.
+# hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/app
@@ -58,6 +59,8 @@ LABEL org.opencontainers.image.title="mitosis" \
       org.opencontainers.image.revision="${COMMIT}"
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT}
+# The trimmed base as one layer, which is the point:
+# hadolint ignore=DL3067
 COPY --from=root / /
 WORKDIR /opt/app
 COPY --from=packages /opt/venv /opt/venv

@@ -1,5 +1,6 @@
 # make demo    find the planted mitotic figures in the drawn case      (about 100 MB of packages; no torch)
 # make test    every test, with linters and types                      (adds torch: minutes of downloads)
+# make test-container   the image, built and run (needs docker, or ENGINE=podman)
 # make train   both stages on labelled images, exported as a bundle    (HOURS of CPU)
 PYTHON ?= python3
 DATA   ?= ../shared/data
@@ -12,7 +13,7 @@ export YOLO_OFFLINE = True
 export YOLO_CONFIG_DIR = /tmp/mitosis-yolo
 export MITOSIS_DATA = $(DATA)
 
-.PHONY: demo test lint train case clean
+.PHONY: demo test test-container lint train case clean
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -33,6 +34,9 @@ demo: .venv/ready
 test: .venv-train/ready lint
 	.venv-train/bin/python -m pytest test/unit test/end_to_end
 	.venv-train/bin/python -m pytest test/training
+
+test-container: .venv-train/ready
+	.venv-train/bin/python -m pytest test/container
 
 lint: .venv-train/ready
 	.venv-train/bin/ruff check .

@@ -23,7 +23,7 @@ def data() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> Path:
     """Return the checkout."""
     return ROOT

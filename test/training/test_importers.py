@@ -1,0 +1,160 @@
+"""Each data set's traps, on small files of its form."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from mitosis.errors import InputError
+from mitosis.labels import read_labels
+from training.data.images import LOOK_ALIKE, MITOTIC, load_windows
+from training.data.importers import LabelledObject, category_of, read_midogpp, read_slide_runner, read_yolo
+from training.data.splits import split_cases
+from training.prepare_data import Format
+from training.prepare_data import main as prepare
+
+TAGS: dict[str, Any] = {"photometric": "rgb", "resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
+
+
+def write_midogpp(folder: Path, numbers: range = range(1, 4)) -> None:
+    images = [
+        {"id": i, "file_name": f"{i:03}.tiff", "width": 700, "height": 600, "tumor_type": "lung"} for i in numbers
+    ]
+    images.append({"id": 160, "file_name": "160.tiff", "width": 700, "height": 600})  # unlabelled, not negative
+    annotations = [
+        {"image_id": 1, "category_id": 1, "bbox": [100, 200, 150, 250]},
+        {"image_id": 1, "category_id": 2, "bbox": [-20.5, 300, 29.5, 350]},  # reaches outside, its centre does not
+        {"image_id": 2, "category_id": 1, "bbox": [400, 400, 450, 450]},
+    ]
+    categories = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "not mitotic figure"}]
+    (folder / "MIDOG++.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    (folder / "datasets_xvalidation.csv").write_text(
+        "Slide;Dataset;Tumor;Scanner;Origin;Species\n1;train;human lung;Hamamatsu XR;UMC;human\n"
+    )
+
+
+def test_midogpp_states_two_corners(tmp_path: Path) -> None:
+    write_midogpp(tmp_path)
+    slides = read_midogpp(tmp_path)
+    assert [s.case for s in slides] == ["001", "002", "003"]
+    assert slides[0].objects == [LabelledObject(125, 225, MITOTIC), LabelledObject(4.5, 325, LOOK_ALIKE)]
+    assert (slides[0].scanner, slides[1].scanner) == ("Hamamatsu XR", "unknown")
+    assert slides[2].objects == []
+
+
+def test_midogpp_refuses_labels_on_unlabelled_images(tmp_path: Path) -> None:
+    write_midogpp(tmp_path)
+    document = json.loads((tmp_path / "MIDOG++.json").read_text())
+    document["annotations"].append({"image_id": 160, "category_id": 1, "bbox": [1, 1, 51, 51]})
+    (tmp_path / "MIDOG++.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"160\.tiff"):
+        read_midogpp(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "category"),
+    [("Mitose", MITOTIC), ("MITOTIC_FIGURE", MITOTIC), ("Hard negative", LOOK_ALIKE), ("Tumorzelle", None)],
+)
+def test_class_names_go_by_alias(name: str, category: int | None) -> None:
+    assert category_of(name, Path("x")) == category
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(InputError, match="'Plasma cell'"):
+        category_of("Plasma cell", Path("x"))
+
+
+def write_database(path: Path, new: bool, classes: dict[int, str]) -> None:
+    """Write a SlideRunner database with a spot, a look-alike, a polygon, a disputed and (new layout) a deleted spot."""
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE Classes (uid INTEGER, name TEXT, color TEXT)")
+        db.executemany("INSERT INTO Classes (uid, name) VALUES (?, ?)", classes.items())
+        db.execute("CREATE TABLE Slides (uid INTEGER, width INTEGER, filename TEXT)")
+        db.execute("INSERT INTO Slides VALUES (7, 1000, 'a.svs')")
+        extra = ", guid TEXT, deleted INTEGER" if new else ""
+        db.execute(f"CREATE TABLE Annotations (agreedClass INTEGER, uid INTEGER, type INTEGER, slide INTEGER{extra})")
+        db.execute(
+            "CREATE TABLE Annotations_coordinates (uid INTEGER, coordinateX INTEGER, coordinateY INTEGER, slide INTEGER, annoId INTEGER, orderIdx INTEGER)"
+        )
+        mitosis, other = classes
+        rows = [(mitosis, 1, 1), (other, 2, 1), (mitosis, 3, 3), (0, 4, 1), (mitosis, 5, 1)]
+        for agreed, uid, kind in rows:
+            values = (agreed, uid, kind, 7) + (("g", int(uid == 5)) if new else ())
+            db.execute(f"INSERT INTO Annotations VALUES ({', '.join('?' * len(values))})", values)
+            points = [(100, 200), (140, 200), (140, 260), (100, 260)] if kind == 3 else [(10 * uid, 20 * uid)]
+            for index, (x, y) in enumerate(points):
+                db.execute("INSERT INTO Annotations_coordinates VALUES (1, ?, ?, 7, ?, ?)", (x, y, uid, index))
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize("classes", [{1: "Mitose", 2: "Nonmitotic"}, {4: "non-mitotic", 2: "mitotic figure"}])
+def test_slide_runner(tmp_path: Path, new: bool, classes: dict[int, str]) -> None:
+    """Class numbers differ per database; deleted annotations count only where the column exists."""
+    write_database(tmp_path / "x.sqlite", new, classes)
+    (slide,) = read_slide_runner(tmp_path / "x.sqlite", tmp_path, "mast cell", "Aperio")
+    first, second = (category_of(name, tmp_path) for name in classes.values())
+    expected = [
+        LabelledObject(10, 20, first or 0),
+        LabelledObject(20, 40, second or 0),
+        LabelledObject(120, 230, first or 0),
+    ]
+    assert slide.path == tmp_path / "a.svs"
+    assert slide.objects == expected + ([] if new else [LabelledObject(50, 100, first or 0)])
+
+
+def test_slide_runner_refuses_an_unknown_class(tmp_path: Path) -> None:
+    write_database(tmp_path / "x.sqlite", True, {1: "Mitose", 2: "Kernmatsch"})
+    with pytest.raises(InputError, match="Kernmatsch"):
+        read_slide_runner(tmp_path / "x.sqlite", tmp_path, "", "")
+
+
+def test_yolo(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", np.zeros((200, 400, 3), np.uint8), **TAGS)
+    (tmp_path / "labels/a.txt").write_text("1 0.25 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text("names: [look-alike, mitosis]")
+    a, b = read_yolo(tmp_path, "", "")
+    assert a.objects == [LabelledObject(100, 100, MITOTIC), LabelledObject(200, 100, LOOK_ALIKE)]
+    assert b.objects == []
+    (tmp_path / "labels/b.txt").write_text("5 0.5 0.5 0.1 0.1")
+    with pytest.raises(InputError, match="class 5"):
+        read_yolo(tmp_path, "", "")
+
+
+def test_splits_are_by_case_stratified_and_deterministic() -> None:
+    cases = {f"{kind}{i}": kind for kind, count in (("lung", 40), ("skin", 20), ("rare", 3)) for i in range(count)}
+    splits = split_cases(cases)
+    assert splits == split_cases(dict(reversed(cases.items())))
+    assert splits != split_cases(cases, seed=1)
+    for kind, count in (("lung", 40), ("skin", 20)):
+        held = [splits[c] for c, k in cases.items() if k == kind]
+        assert [held.count(s) for s in ("train", "val", "test")] == [0.7 * count, 0.1 * count, 0.2 * count]
+
+
+def test_prepare_data(tmp_path: Path) -> None:
+    """From MIDOG++'s form to what the training scripts read; no case in two splits, no label lost."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_midogpp(source, range(1, 11))
+    rng = np.random.default_rng(0)
+    for number in range(1, 11):
+        tifffile.imwrite(source / f"{number:03}.tiff", rng.integers(0, 255, (600, 700, 3), np.uint8), **TAGS)
+    prepare(source, output, Format.MIDOGPP, empty_share=0.5)
+    splits = json.loads((output / "splits.json").read_text())
+    windows = load_windows(output)
+    frames = read_labels(output / "frames.json")
+    assert {w.case for w in windows} <= {c for c, s in splits.items() if s == "train"}
+    assert {f.case for f in frames} == {c for c, s in splits.items() if s != "train"}
+    mitoses = sum(len(f.mitotic_figures_px) for f in frames) + len(
+        {w.case for w in windows if (w.categories == MITOTIC).any()}
+    )
+    assert mitoses == 2
+    assert all(w.rgb.shape == (512, 512, 3) for w in windows)
