@@ -46,6 +46,16 @@ class ClassifierPart(Part):
     std: Triple
 
 
+class Calibration(BaseModel):
+    """Logistic weights that turn both stages' scores into one probability; see ``mitosis.calibration``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    detector_weight: float
+    classifier_weight: float
+    bias: float
+
+
 class Description(BaseModel):
     """The content of ``bundle.yaml``. Unknown keys are refused."""
 
@@ -60,6 +70,7 @@ class Description(BaseModel):
     detector: DetectorPart
     classifier: ClassifierPart
     operating_point: OperatingPoint = OperatingPoint()
+    calibration: Calibration | None = None  # None: stage 2's score is the probability, as in the paper
     metrics: dict[str, float] = {}
 
 

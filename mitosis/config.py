@@ -32,7 +32,7 @@ class Config(BaseModel):
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2  # share of a tile (paper, inference step 1)
     detector_confidence: Share = 0.2  # lowest stage 1 score of a candidate (paper, inference step 2)
     nms_iou: Share = 0.3  # non-maximum suppression inside a tile (paper, stage 1)
-    classifier_threshold: Share = 0.5  # a lower stage 2 score rejects the candidate (paper, inference step 3)
+    classifier_threshold: Share = 0.5  # a lower probability rejects the candidate (paper, inference step 3)
     merge_iou: Share = 0.5  # across tiles (paper, inference step 4)
     classifier_batch: Annotated[int, Field(ge=1)] = 32  # crops in one call of stage 2; does not change results
 

@@ -9,7 +9,9 @@ MITOTIC_FIGURE = "mitotic figure"
 NON_MITOTIC_FIGURE = "non-mitotic figure"
 
 #: One row per candidate. Boxes are in level-0 pixels, x right, y down, pixel centres at whole numbers; a box covers
-#: [x1, x2] x [y1, y2] in that frame. Scores are probabilities in 0..1; ``classifier_score`` is NaN before stage 2.
+#: [x1, x2] x [y1, y2] in that frame. Scores are in 0..1; ``classifier_score`` is NaN before stage 2.
+#: ``probability`` is what the threshold is held against and what is published: stage 2's score, or both scores as the
+#: bundle calibrates them.
 #: ``cut`` marks a box that touches a tile's edge inside the image, so that part of the object may lie in the next tile.
 DETECTION_DTYPE = np.dtype(
     [
@@ -19,6 +21,7 @@ DETECTION_DTYPE = np.dtype(
         ("y2", "f4"),
         ("detector_score", "f4"),
         ("classifier_score", "f4"),
+        ("probability", "f4"),
         ("is_mitotic_figure", "?"),
         ("cut", "?"),
     ]
@@ -29,9 +32,9 @@ Detections = NDArray[np.void]
 
 
 def empty_detections(count: int = 0) -> Detections:
-    """Return ``count`` zeroed rows without a classifier score."""
+    """Return ``count`` zeroed rows without a classifier score and a probability."""
     rows = np.zeros(count, DETECTION_DTYPE)
-    rows["classifier_score"] = np.nan
+    rows["classifier_score"] = rows["probability"] = np.nan
     return rows
 
 

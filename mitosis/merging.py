@@ -43,10 +43,10 @@ def merge(rows: Detections, iou: float) -> Detections:
     Two rows are one object when their boxes' IoU reaches ``iou`` (paper: 0.5). A box that a tile's edge cut shows
     only part of the object, and so its IoU with the whole box can be anything: for such a pair the shared area is held
     against the smaller box instead. Mitotic figures win over rejected candidates, whole boxes over cut ones, higher
-    stage 2 scores over lower, higher stage 1 scores over lower; the winner's row is kept unchanged.
+    probabilities over lower, higher stage 1 scores over lower; the winner's row is kept unchanged.
     """
     corners = boxes_px(rows)
-    keys = (-rows["detector_score"], -rows["classifier_score"], rows["cut"], ~rows["is_mitotic_figure"])
+    keys = (-rows["detector_score"], -rows["probability"], rows["cut"], ~rows["is_mitotic_figure"])
     ranked = rows[np.lexsort((corners[:, 0], corners[:, 1], *keys))]  # best first: an index is a rank from here on
     boxes = boxes_px(ranked).astype(np.float64)
     better, worse = near_pairs(boxes)

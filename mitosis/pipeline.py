@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosis.bundle import Bundle, read_bundle
+from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
 from mitosis.detections import Detections, empty_detections
@@ -67,7 +68,8 @@ def detect(slide: Slide, model: Model, progress: Progress | None = None) -> Dete
     found = ((rows, images) for rows, images in candidates(slide, model, progress) if len(rows))
     scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
     rows = np.concatenate(scored) if scored else empty_detections()
-    rows["is_mitotic_figure"] = rows["classifier_score"] >= config.classifier_threshold
+    rows["probability"] = probabilities(rows, model.bundle.description.calibration)
+    rows["is_mitotic_figure"] = rows["probability"] >= config.classifier_threshold
     return merge(rows, config.merge_iou)
 
 

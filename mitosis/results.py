@@ -34,9 +34,7 @@ class Options:
 
 def to_points(slide: Slide, rows: Detections) -> Points:
     """Turn detections into what the challenge's file holds: centres in millimetres."""
-    return Points(
-        slide.point_mm(centres_px(rows)), rows["is_mitotic_figure"], rows["classifier_score"].astype(np.float64)
-    )
+    return Points(slide.point_mm(centres_px(rows)), rows["is_mitotic_figure"], rows["probability"].astype(np.float64))
 
 
 def process_image(path: Path, target: Path, model: Model, options: Options, progress: Progress | None = None) -> int:
@@ -54,7 +52,7 @@ def process_image(path: Path, target: Path, model: Model, options: Options, prog
                 image,
                 boxes_px(rows),
                 rows["is_mitotic_figure"],
-                rows["classifier_score"],
+                rows["probability"],
             )
         write_points(target, to_points(slide, rows))
         count = int(rows["is_mitotic_figure"].sum())

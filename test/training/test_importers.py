@@ -79,9 +79,10 @@ def write_database(path: Path, new: bool, classes: dict[int, str]) -> None:
         db.execute("INSERT INTO Slides VALUES (7, 1000, 'a.svs')")
         extra = ", guid TEXT, deleted INTEGER" if new else ""
         db.execute(f"CREATE TABLE Annotations (agreedClass INTEGER, uid INTEGER, type INTEGER, slide INTEGER{extra})")
-        db.execute(
-            "CREATE TABLE Annotations_coordinates (uid INTEGER, coordinateX INTEGER, coordinateY INTEGER, slide INTEGER, annoId INTEGER, orderIdx INTEGER)"
+        columns = (
+            "uid INTEGER, coordinateX INTEGER, coordinateY INTEGER, slide INTEGER, annoId INTEGER, orderIdx INTEGER"
         )
+        db.execute(f"CREATE TABLE Annotations_coordinates ({columns})")
         mitosis, other = classes
         rows = [(mitosis, 1, 1), (other, 2, 1), (mitosis, 3, 3), (0, 4, 1), (mitosis, 5, 1)]
         for agreed, uid, kind in rows:

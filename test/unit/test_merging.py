@@ -21,6 +21,7 @@ def table(seed: int, count: int, cut_share: float = 0.3) -> Detections:
     w, h = rng.uniform(8, 60, (2, count))
     rows["x1"], rows["y1"], rows["x2"], rows["y2"] = x, y, x + w, y + h
     rows["detector_score"], rows["classifier_score"] = rng.uniform(size=(2, count))
+    rows["probability"] = rows["classifier_score"]
     rows["is_mitotic_figure"] = rows["classifier_score"] >= 0.5
     rows["cut"] = rng.uniform(size=count) < cut_share
     return rows
