@@ -17,7 +17,7 @@ from mitosis.errors import InputError
 from mitosis.gpu import Device
 from mitosis.output.grand_challenge import FILE_NAME
 from mitosis.pipeline import Model, load_model
-from mitosis.results import Options, images_in, process_image, process_images
+from mitosis.results import Options, images_in, process_case, process_slides
 from mitosis.serving import PORT, make_server
 from mitosis.terminal import run_command
 
@@ -49,17 +49,12 @@ def case_image(folder: Path) -> Path:
     return images[0]
 
 
-def process_case(folder: Path, output: Path, model: Model, options: Options) -> None:
-    """Process one challenge case: OUTPUT/mitotic-figures.json and nothing else."""
-    process_image(case_image(folder), output / FILE_NAME, model, options)
-
-
 def process(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
     """Process whatever ``folder`` holds: a challenge case, or images."""
     if (folder / "inputs.json").exists():
-        process_case(folder, output, model, Options(spacing_um, overlay=False))
+        process_case(case_image(folder), output / FILE_NAME, model, spacing_um)
     else:
-        process_images(images_in(folder), output, model, Options(spacing_um))
+        process_slides(images_in(folder), output, model, Options(spacing_um))
 
 
 def default_model() -> Path:

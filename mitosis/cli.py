@@ -13,9 +13,10 @@ from mitosis.bundle import read_bundle
 from mitosis.config import Config, read_config
 from mitosis.evaluation import evaluate, render
 from mitosis.gpu import Device, build_engine, find_gpu
+from mitosis.hotspot import DEFAULT_AREA_MM2
 from mitosis.labels import read_labels
 from mitosis.pipeline import load_model, network_shapes
-from mitosis.results import Options, images_in, process_images
+from mitosis.results import Options, find_slides, process_slides
 from mitosis.terminal import run_command
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "model"
@@ -39,7 +40,10 @@ def mitosis(
 
 @app.command("detect")
 def detect_command(
-    images: Annotated[list[Path], typer.Argument(help="Image files (TIFF, SVS, MHA, PNG, JPEG) or folders of them")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images, folders, globs, or a CSV with a column 'path'"),
+    ],
     output: Annotated[Path, typer.Option(help="Results go to OUTPUT/<image's stem>/")],
     spacing: Annotated[
         float | None, typer.Option(help="Micrometres per pixel; needed where the file does not say (40x: about 0.25)")
@@ -49,19 +53,26 @@ def detect_command(
     config: Annotated[
         Path | None, typer.Option(help="YAML with thresholds, see resources/config.yaml; wins over the bundle's")
     ] = None,
+    hotspot_area: Annotated[float, typer.Option(help="Area of a hotspot in mm2", min=0.01)] = DEFAULT_AREA_MM2,
+    hotspots: Annotated[int, typer.Option(help="How many hotspots to rank", min=0)] = 3,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")] = False,
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
-    """Detect mitotic figures and write mitotic-figures.json (millimetres) for each image.
+    """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
 
-    Example:  mitosis detect slide.svs region.tiff --output results
+    It holds mitotic-figures.json (the challenge's, in millimetres), detections.csv, detections.geojson and
+    hotspots.geojson (drag them into QuPath), overlay.png, and run.json (what was done, with what). Started again after
+    an interruption, finished slides are skipped.
+
+    Example:  mitosis detect slide.svs cohort/ --output results
 
     """
 
     def run() -> None:
-        paths = [path for given in images for path in (images_in(given) if given.is_dir() else [given])]
+        paths = find_slides(images)
         loaded = load_model(model, device, read_config(config) if config else None)
-        process_images(paths, output, loaded, Options(spacing, overlay))
+        process_slides(paths, output, loaded, Options(spacing, overlay, hotspot_area, hotspots), overwrite)
 
     run_command(run, debug)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mitosis.config import one_line
 from mitosis.errors import OutputError
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file, none, or all of the new one.
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write ``content``, or its pieces, to ``path`` so that a reader sees the old file, none, or all of the new one.
 
     The bytes go to a hidden neighbour first, which is then renamed. Raises OutputError naming the path.
     """
@@ -22,7 +23,8 @@ def write_whole(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({one_line(error)}); choose a writable --output") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp's 0600 would hide the result from the platform
