@@ -56,6 +56,7 @@ def detect_command(
     hotspot_area: Annotated[float, typer.Option(help="Area of a hotspot in mm2", min=0.01)] = DEFAULT_AREA_MM2,
     hotspots: Annotated[int, typer.Option(help="How many hotspots to rank", min=0)] = 3,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")] = False,
+    tissue_mask: Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")] = True,
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
@@ -72,7 +73,7 @@ def detect_command(
     def run() -> None:
         paths = find_slides(images)
         loaded = load_model(model, device, read_config(config) if config else None)
-        process_slides(paths, output, loaded, Options(spacing, overlay, hotspot_area, hotspots), overwrite)
+        process_slides(paths, output, loaded, Options(spacing, overlay, hotspot_area, hotspots, tissue_mask), overwrite)
 
     run_command(run, debug)
 

@@ -20,7 +20,8 @@ from mitosis.gpu import Device
 from mitosis.merging import merge
 from mitosis.runtime import Network, load_networks
 from mitosis.slide import Slide
-from mitosis.tiling import Tile, tile_count, tiles
+from mitosis.tiling import Tile, tiles
+from mitosis.tissue import TissueMask
 
 HALO_PX = 48  # read around each tile, so that a candidate at its edge is cropped with its real surroundings
 
@@ -59,13 +60,17 @@ def network_shapes(bundle: Bundle, config: Config) -> list[tuple[Path, tuple[int
     ]
 
 
-def detect(slide: Slide, model: Model, progress: Progress | None = None) -> Detections:
+def detect(
+    slide: Slide, model: Model, progress: Progress | None = None, tissue: TissueMask | None = None
+) -> Detections:
     """Find mitotic figures. Returns every merged candidate, rejected ones too, in level-0 pixels and reading order.
+
+    With ``tissue``, tiles without any are not read.
 
     Raises InputError when part of the image cannot be decoded.
     """
     part, config = model.bundle.description.classifier, model.config
-    found = ((rows, images) for rows, images in candidates(slide, model, progress) if len(rows))
+    found = ((rows, images) for rows, images in candidates(slide, model, progress, tissue) if len(rows))
     scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
     rows = np.concatenate(scored) if scored else empty_detections()
     rows["probability"] = probabilities(rows, model.bundle.description.calibration)
@@ -74,17 +79,21 @@ def detect(slide: Slide, model: Model, progress: Progress | None = None) -> Dete
 
 
 def candidates(
-    slide: Slide, model: Model, progress: Progress | None = None
+    slide: Slide, model: Model, progress: Progress | None = None, tissue: TissueMask | None = None
 ) -> Iterator[tuple[Detections, NDArray[np.uint8]]]:
     """Yield each tile's candidates in level-0 pixels with their crops (n, side, side, 3)."""
     about, config = model.bundle.description, model.config
     scale = grid_scale(slide.spacing.x_um, about.detector.spacing_um, about.detector.spacing_tolerance)
     grid = (math.ceil(slide.width_px / scale), math.ceil(slide.height_px / scale))
     layout = (*grid, about.detector.tile_px, config.overlap)
-    total = tile_count(*layout)
+    chosen = [
+        tile
+        for tile in tiles(*layout)
+        if tissue is None or tissue.touches(tile.x_px * scale, tile.y_px * scale, tile.side_px * scale)
+    ]
 
     def read() -> Iterator[tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.float32]]]:
-        for tile in tiles(*layout):
+        for tile in chosen:
             haloed = read_haloed(slide, tile, scale)
             yield (tile, haloed), prepare_tile(haloed[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX])
 
@@ -93,7 +102,7 @@ def candidates(
         images = crops(haloed, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
         yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)
         if progress:
-            progress(done, total)
+            progress(done, len(chosen))
 
 
 def grid_scale(slide_um: float, network_um: float, tolerance: float) -> float:

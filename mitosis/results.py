@@ -22,12 +22,11 @@ from mitosis.output.overlay import write_overlay
 from mitosis.output.table import write_table
 from mitosis.pipeline import Model, Progress, detect
 from mitosis.provenance import RUN_NAME, is_finished, settings, write_run
-from mitosis.slide import IMAGE_SUFFIXES, Slide, open_slide
+from mitosis.slide import IMAGE_SUFFIXES, WHOLE_PX, Slide, open_slide
 from mitosis.terminal import console, progress_bar
+from mitosis.tissue import find_tissue
 
 log = logging.getLogger(__name__)
-
-OVERLAY_PX = 64_000_000  # larger slides would need a picture that no viewer opens
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Options:
     overlay: bool = True
     hotspot_area_mm2: float = DEFAULT_AREA_MM2
     hotspots: int = 3
+    tissue_mask: bool = True  # for slides too large to be decoded whole
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def process_slide(
     (folder / RUN_NAME).unlink(missing_ok=True)
     with open_slide(path, options.spacing_um) as slide:
         wanted = settings(path, model, asdict(options))
-        rows = detect(slide, model, progress)
+        tissue = find_tissue(slide)
+        masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX
+        rows = detect(slide, model, progress, tissue if masked else None)
         detected = time.perf_counter()
         hotspots = find_hotspots(
             centres_px(rows),
@@ -95,13 +97,20 @@ def process_slide(
         write_table(folder / "detections.csv", rows, slide.point_mm(centres_px(rows)), hotspots)
         write_features(folder / "detections.geojson", detection_features(rows))
         write_features(folder / "hotspots.geojson", hotspot_features(hotspots))
-        if options.overlay and slide.width_px * slide.height_px <= OVERLAY_PX:
+        if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
             image = slide.read(0, 0, slide.width_px, slide.height_px)
             labels = rows["is_mitotic_figure"]
             write_overlay(folder / "overlay.png", image, boxes_px(rows), labels, rows["probability"])
         done = time.perf_counter()
         figures = int(rows["is_mitotic_figure"].sum())
-        result = {"mitotic_figures": figures, "candidates": len(rows), "hotspots": [asdict(h) for h in hotspots]}
+        tissue_mm2 = tissue.area_mm2((slide.spacing.x_um, slide.spacing.y_um))
+        result = {
+            "mitotic_figures": figures,
+            "candidates": len(rows),
+            "tissue_mm2": round(tissue_mm2, 4),
+            "per_mm2_of_tissue": round(figures / tissue_mm2, 4) if tissue_mm2 else None,
+            "hotspots": [asdict(h) | {"per_mm2": h.per_mm2} for h in hotspots],
+        }
         write_run(folder, wanted, slide, model, {"detect": detected - started, "write": done - detected}, result)
     return Summary(path.name, figures, len(rows), hotspots[0] if hotspots else None, done - started)
 

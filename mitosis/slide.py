@@ -73,10 +73,17 @@ class Slide:
         left, top = math.floor(x) - margin, math.floor(y) - margin
         wide = math.ceil((width_px - 1) * step) + 2 * margin + 2
         high = math.ceil((height_px - 1) * step) + 2 * margin + 2
+        shrink = max(1, int(step / 2))  # a box filter takes most of a large step; Gaussians of its width are slow
+        wide, high = (-(-length // shrink) * shrink for length in (wide, high))
         pixels = self._window(level, left, top, wide, high)
+        if shrink > 1:
+            smaller = cv2.resize(pixels, (wide // shrink, high // shrink), interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(smaller, dtype=np.uint8)
+        # A shrunk pixel u covers level pixels whose middle is left + shrink * u + (shrink - 1) / 2.
+        x, y, step = (x - left - (shrink - 1) / 2) / shrink, (y - top - (shrink - 1) / 2) / shrink, step / shrink
         if step > 1:  # low-pass before sampling, or fine chromatin would alias
             pixels = cv2.GaussianBlur(pixels, (0, 0), 0.5 * math.sqrt(step**2 - 1) + 1e-3).astype(np.uint8)
-        to_level = np.array([[step, 0, x - left], [0, step, y - top]])
+        to_level = np.array([[step, 0, x], [0, step, y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(pixels, to_level, (width_px, height_px), flags=flags), dtype=np.uint8)
 

@@ -39,8 +39,3 @@ def tiles(width_px: int, height_px: int, tile_px: int, overlap: float) -> Iterat
         for x_px in tile_starts(width_px, tile_px, overlap):
             inner = (x_px > 0, y_px > 0, x_px + tile_px < width_px, y_px + tile_px < height_px)
             yield Tile(x_px, y_px, tile_px, inner)
-
-
-def tile_count(width_px: int, height_px: int, tile_px: int, overlap: float) -> int:
-    """Return how many tiles ``tiles`` yields."""
-    return len(tile_starts(width_px, tile_px, overlap)) * len(tile_starts(height_px, tile_px, overlap))

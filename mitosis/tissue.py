@@ -1,0 +1,64 @@
+"""Where the tissue is, so that empty glass is neither read at full resolution nor run through a network.
+
+Errs on the side of keeping: glass is only what is both bright and colourless, and everything within ``MARGIN_UM`` of
+anything else is kept. A mitotic figure is a dark nucleus of some 10 um, so it can only be lost where it and all around
+it look like glass at 8 um per pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mitosis.slide import Slide
+
+SPACING_UM = 8.0  # of the mask: a cell is a pixel
+STRIP_PX = 128  # lines of the mask read at once: bounded memory also for slides without a pyramid
+BRIGHT, COLOURLESS = 205, 18  # of 255: darkest channel of glass; its largest difference between channels
+MARGIN_UM = 100.0
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """A coarse map of a slide: ``kept`` includes the margin, ``tissue`` does not; both (h, w) bool.
+
+    ``scale`` is level-0 pixels per mask pixel.
+    """
+
+    tissue: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    scale: float
+
+    def touches(self, x_px: float, y_px: float, side_px: float) -> bool:
+        """Tell whether a square of level-0 pixels holds anything to keep."""
+        x1, y1 = (max(0, int(v / self.scale)) for v in (x_px, y_px))
+        x2, y2 = (int(np.ceil((v + side_px) / self.scale)) + 1 for v in (x_px, y_px))
+        return bool(self.kept[y1:y2, x1:x2].any())
+
+    def area_mm2(self, spacing_um: tuple[float, float]) -> float:
+        """Return the area of tissue, without the margin."""
+        return float(self.tissue.sum()) * self.scale**2 * spacing_um[0] * spacing_um[1] / 1e6
+
+
+def is_tissue(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell tissue from glass: (h, w, 3) -> (h, w)."""
+    low, high = rgb.min(axis=2), rgb.max(axis=2)
+    return np.asarray((low < BRIGHT) | (high - low > COLOURLESS))
+
+
+def find_tissue(slide: Slide) -> TissueMask:
+    """Map a slide strip by strip, from a coarse level where it has one. Raises InputError where it is damaged."""
+    scale = max(1.0, SPACING_UM / slide.spacing.x_um)
+    width, height = (max(1, int(np.ceil(v / scale))) for v in (slide.width_px, slide.height_px))
+    strips = [
+        is_tissue(slide.read(0, top * scale, width, min(STRIP_PX, height - top), scale))
+        for top in range(0, height, STRIP_PX)
+    ]
+    tissue = np.concatenate(strips)
+    reach = int(np.ceil(MARGIN_UM / (scale * slide.spacing.x_um)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    kept = cv2.dilate(tissue.astype(np.uint8), disc).astype(bool)
+    return TissueMask(tissue, kept, scale)
