@@ -1,3 +1,3 @@
 """Finds mitotic figures in H&E images: slide -> windows -> candidates -> detections -> files. Imports no torch."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
