@@ -7,7 +7,7 @@ et al. 2021 ask for counts per mm2 rather than per field, and other tumours for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,5 +165,5 @@ def find_hotspots(
         spot = Hotspot(len(found) + 1, x, y, x + width, y + height, real_mm2, 0, 0, 0)
         inside = probability[spot.holds(points_px)]
         counts = [int((inside >= threshold + shift).sum()) for shift in (0.0, NEAR, -NEAR)]
-        found.append(Hotspot(spot.rank, x, y, x + width, y + height, real_mm2, *counts))
+        found.append(replace(spot, count=counts[0], count_if_stricter=counts[1], count_if_laxer=counts[2]))
     return found

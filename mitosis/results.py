@@ -84,17 +84,19 @@ def process_slide(
         masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX
         rows = detect(slide, model, progress, tissue if masked else None)
         detected = time.perf_counter()
+        points = to_points(slide, rows)
+        spacing_um = (slide.spacing.x_um, slide.spacing.y_um)
         hotspots = find_hotspots(
             centres_px(rows),
             rows["probability"],
             model.config.classifier_threshold,
             (slide.width_px, slide.height_px),
-            (slide.spacing.x_um, slide.spacing.y_um),
+            spacing_um,
             options.hotspot_area_mm2,
             options.hotspots,
         )
-        write_points(folder / FILE_NAME, to_points(slide, rows))
-        write_table(folder / "detections.csv", rows, slide.point_mm(centres_px(rows)), hotspots)
+        write_points(folder / FILE_NAME, points)
+        write_table(folder / "detections.csv", rows, points.xy_mm, hotspots)
         write_features(folder / "detections.geojson", detection_features(rows))
         write_features(folder / "hotspots.geojson", hotspot_features(hotspots))
         if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
@@ -103,7 +105,7 @@ def process_slide(
             write_overlay(folder / "overlay.png", image, boxes_px(rows), labels, rows["probability"])
         done = time.perf_counter()
         figures = int(rows["is_mitotic_figure"].sum())
-        tissue_mm2 = tissue.area_mm2((slide.spacing.x_um, slide.spacing.y_um))
+        tissue_mm2 = tissue.area_mm2(spacing_um)
         result = {
             "mitotic_figures": figures,
             "candidates": len(rows),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mitosis.classifier import crop
 from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, warp
 from training.data.images import BOX_PX, RGB
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
@@ -99,9 +100,9 @@ def augmented(rng: Generator, spot: Spot, profile: ClassifierProfile) -> Tensor:
 
 def plain(spot: Spot) -> Tensor:
     """Crop as inference does, without augmentation."""
-    scale = INPUT_PX / (CONTEXT * spot.box_px)
-    shift = (INPUT_PX - 1) / 2 - scale * spot.centre.astype(np.float64)
-    return normalised(warp(spot.rgb, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), INPUT_PX))
+    centre = spot.centre.astype(np.float64)
+    box = np.concatenate([centre - spot.box_px / 2, centre + spot.box_px / 2])
+    return normalised(crop(spot.rgb, box, CONTEXT, INPUT_PX))
 
 
 def normalised(rgb: RGB) -> Tensor:

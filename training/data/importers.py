@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from mitosis.errors import InputError
-from mitosis.slide import IMAGE_SUFFIXES
+from mitosis.slide import IMAGE_SUFFIXES, open_slide
 from training.data.images import LOOK_ALIKE, MITOTIC
 
 ALIASES = {
@@ -160,8 +160,6 @@ def read_yolo(folder: Path, tumor_type: str, scanner: str) -> list[LabelledSlide
 
     As YOLO has it, an image without a label file holds no object.
     """
-    from mitosis.slide import open_slide
-
     path = folder / "data.yaml"
     names = yaml.safe_load(path.read_text())["names"]
     by_number = dict(enumerate(names)) if isinstance(names, list) else {int(k): v for k, v in names.items()}
