@@ -41,27 +41,34 @@ def warp(rgb: RGB, matrix: NDArray[np.float64], side_px: int, border: int = cv2.
 def jitter_stain(rng: Generator, rgb: RGB, strength: float = 1.0) -> RGB:
     """Vary each stain's amount and the scanner's colour in optical-density space.
 
-    One linear map does it: to haematoxylin-eosin-residual, a gain per stain, back, a small mixing of channels and an
-    offset (illumination). ``strength`` 1 spans what different laboratories show.
+    One linear map does it: to haematoxylin-eosin-residual, a gain per stain and one for all (section thickness), back,
+    a small mixing of channels and an offset (illumination). ``strength`` 1 spans what different laboratories show.
     """
-    gains = np.exp(rng.uniform(-0.35, 0.35, 3) * strength)
-    mixing = np.eye(3) + rng.normal(0, 0.06, (3, 3)) * strength
+    gains = np.exp((rng.uniform(-0.35, 0.35, 3) + rng.uniform(-0.3, 0.3)) * strength)
+    mixing = np.eye(3) + rng.normal(0, 0.07, (3, 3)) * strength
     matrix = (HED_FROM_RGB @ np.diag(gains) @ RGB_FROM_HED @ mixing).T
-    offset = rng.uniform(-0.06, 0.08, 3) * strength
+    offset = rng.uniform(-0.06, 0.12, 3) * strength
     density = cv2.transform(OD_OF_BYTE[rgb], np.column_stack([matrix, offset]).astype(np.float32))
     light: NDArray[np.float32] = cv2.exp(-density) * 256.0 - 1.0
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
 def jitter_sharpness(rng: Generator, rgb: RGB) -> RGB:
-    """Blur or sharpen one image in three a little: scanners differ in focus and post-processing."""
+    """Blur, coarsen, sharpen or compress half of the images: scanners differ in focus, optics and post-processing."""
     draw = rng.random()
     if draw < 0.2:
-        return np.asarray(cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.5, 1.4)), dtype=np.uint8)
-    if draw < 0.33:
+        return np.asarray(cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.5, 1.8)), dtype=np.uint8)
+    if draw < 0.3:
+        side = (round(rgb.shape[1] * rng.uniform(0.4, 0.8)), round(rgb.shape[0] * rng.uniform(0.4, 0.8)))
+        coarse = cv2.resize(rgb, side, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(coarse, rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    if draw < 0.42:
         soft = cv2.GaussianBlur(rgb, (0, 0), 1.0)
-        amount = rng.uniform(0.3, 1.0)
+        amount = rng.uniform(0.3, 1.2)
         return np.asarray(cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0), dtype=np.uint8)
+    if draw < 0.52:
+        _, file = cv2.imencode(".jpg", rgb, (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))))
+        return np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), dtype=np.uint8)
     return rgb
 
 

@@ -18,6 +18,8 @@ from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindo
 
 VISIBLE = 0.4  # a label stays if this share of its box is inside the tile
 PATCH_PX = 128
+PATCH_CELLS_PX = (80, 129)  # cell sides of a patch mosaic: varied, or the network learns the grid
+PATCH_SHIFT_PX = 16.0
 SCALES = (0.8, 1.25)  # magnification jitter; also covers 0.23 to 0.27 um per pixel
 
 Boxes = NDArray[np.float32]  # (n, 4): x1, y1, x2, y2 in the tile's pixels
@@ -27,9 +29,9 @@ Boxes = NDArray[np.float32]  # (n, 4): x1, y1, x2, y2 in the tile's pixels
 class TileMix:
     """Shares of the kinds of tile; what is left of 1 is plain windows around a random point."""
 
-    patches: float = 0.3  # mosaics of patches: the only way to see more than 200 cases
-    mosaic: float = 0.4  # the paper's mosaic of four, each quarter around a labelled object
-    labelled: float = 0.2  # one window around a labelled object
+    patches: float = 0.4  # mosaics of patches: the only way to see more than 200 cases
+    mosaic: float = 0.25  # the paper's mosaic of four, each quarter around a labelled object
+    labelled: float = 0.25  # one window around a labelled object
     mitotic_share: float = 0.6  # of the labelled objects drawn; the rest are look-alikes
 
 
@@ -86,27 +88,37 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         return warp(window.rgb, matrix, side), visible_boxes(centres, BOX_PX * scale, side)
 
     def patch_mosaic(self, rng: Generator) -> tuple[RGB, Boxes]:
-        """Fill a tile with patches of different cases, each turned by a multiple of 90 degrees."""
-        cells = -(-self.side_px // PATCH_PX)
-        grid = [[self.one_patch(rng) for _ in range(cells)] for _ in range(cells)]
-        rgb, boxes = join(grid, PATCH_PX)
-        x, y = rng.integers(0, cells * PATCH_PX - self.side_px + 1, 2)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - (x, y)
-        return rgb[y : y + self.side_px, x : x + self.side_px], visible_boxes(centres, BOX_PX, self.side_px)
+        """Fill a tile with patches of different cases, in cells of a random size from a random corner on."""
+        cell = int(rng.integers(*PATCH_CELLS_PX))
+        cells = -(-self.side_px // cell)
+        grid = [[self.one_patch(rng, cell) for _ in range(cells)] for _ in range(cells)]
+        rgb, boxes = join(grid, cell)
+        x, y = rng.integers(0, cells * cell - self.side_px + 1, 2)
+        rgb, boxes = rgb[y : y + self.side_px, x : x + self.side_px], boxes - np.array([x, y, x, y], np.float32)
+        return rgb, clipped_boxes(boxes, self.side_px)
 
-    def one_patch(self, rng: Generator) -> tuple[RGB, Boxes]:
-        """Draw one patch, turned and perhaps mirrored; the mitosis stays in its centre."""
-        patch = np.rot90(self.patches[rng.integers(len(self.patches))], int(rng.integers(4)))
-        patch = patch[:, ::-1] if rng.random() < 0.5 else patch
-        return patch, visible_boxes(np.array([[PATCH_PX / 2, PATCH_PX / 2]]), BOX_PX, PATCH_PX)
+    def one_patch(self, rng: Generator, cell: int) -> tuple[RGB, Boxes]:
+        """Cut a turned and scaled square of one patch; the mitosis lies up to ``PATCH_SHIFT_PX`` off its middle."""
+        patch = self.patches[rng.integers(len(self.patches))]
+        scale = float(np.exp(rng.uniform(*np.log(SCALES))))
+        mitosis = np.full((1, 2), PATCH_PX / 2)
+        middle = (mitosis[0] + rng.uniform(-PATCH_SHIFT_PX, PATCH_SHIFT_PX, 2)).astype(np.float32)
+        matrix = random_affine(rng, middle, cell, scale)
+        centre = mitosis @ matrix[:, :2].T + matrix[:, 2]
+        return warp(patch, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centre, BOX_PX * scale, cell)
 
 
 def visible_boxes(centres: NDArray[np.floating], box_px: float, side_px: int) -> Boxes:
     """Return the boxes around ``centres``, clipped to the tile; those mostly outside are dropped."""
     boxes = np.concatenate([centres - box_px / 2, centres + box_px / 2], axis=1).reshape(-1, 4)
+    return clipped_boxes(boxes, side_px)
+
+
+def clipped_boxes(boxes: NDArray[np.floating], side_px: int) -> Boxes:
+    """Clip boxes to the tile and drop those of which too little is left."""
     clipped = boxes.clip(0, side_px)
-    area = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1])
-    visible: Boxes = clipped[area >= VISIBLE * box_px**2].astype(np.float32)
+    before, after = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, clipped))
+    visible: Boxes = clipped[after >= VISIBLE * before].astype(np.float32)
     return visible
 
 
