@@ -1,5 +1,8 @@
 """Calibrates a bundle's probabilities and chooses its threshold, on the frames of split val alone.
 
+One scanner's frames would give an operating point for that scanner. So each frame is judged as it is and as simulated
+other laboratories would show it: stain, illumination and sharpness beyond what training varied.
+
     python -m training.calibrate --data ../shared/data --bundle model
 
 Writes the calibration, the operating point and the figures into bundle.yaml, and BUNDLE/validation-curve.csv.
@@ -10,8 +13,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import cv2
 import numpy as np
 import typer
 import yaml
@@ -28,9 +33,13 @@ from mitosis.evaluation import RADIUS_UM, Counts, match
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
+from training.data.augmentation import jitter_sharpness, jitter_stain
+from training.data.images import read_rgb
 
 LOWEST_CONFIDENCE = 0.05  # of stage 1; what the probability is worth is judged by calibration, not by a cut
 LOWEST_RECALL = 0.7
+SIMULATED = 5  # laboratories
+SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
 FOLDS = 5
 BINS = 10
 
@@ -63,6 +72,15 @@ def detect_all(model: Model, folder: Path, images: list[LabelledImage]) -> list[
     return found
 
 
+def simulate_laboratory(folder: Path, images: list[LabelledImage], target: Path, seed: int) -> None:
+    """Write every image anew, all with one laboratory's stain and one scanner's sharpness."""
+    for image in images:
+        rng = np.random.default_rng(seed)  # the same draw for all: frames of one laboratory look alike
+        rgb = jitter_sharpness(rng, jitter_stain(rng, read_rgb(folder / image.file_name), SIMULATED_STRENGTH))
+        path = target / image.file_name
+        cv2.imwrite(str(path), rgb[..., ::-1])
+
+
 def fit(rows: Detections, positive: NDArray[np.bool_]) -> Calibration:
     """Fit the logistic weights, lightly regularised (three numbers, some hundred candidates)."""
     x = np.column_stack([logits(rows["detector_score"]), logits(rows["classifier_score"])])
@@ -77,7 +95,8 @@ def cross_fitted(found: list[Found]) -> NDArray[np.floating]:
     """Return every candidate's probability from a calibration that did not see its frame."""
     rows = np.concatenate([f.rows for f in found])
     positive = np.concatenate([f.positive for f in found])
-    frame = np.repeat(np.arange(len(found)), [len(f.rows) for f in found])
+    names = [f.image.file_name for f in found]  # a frame's simulated versions stay with it
+    frame = np.repeat(np.unique(names, return_inverse=True)[1], [len(f.rows) for f in found])
     out = np.zeros(len(rows))
     for seen, unseen in GroupKFold(FOLDS).split(rows, positive, frame):
         out[unseen] = probabilities(rows[unseen], fit(rows[seen], positive[seen]))
@@ -116,19 +135,27 @@ def main(
     """Fit on split val, choose the threshold there, write both into the bundle; test frames are not looked at."""
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
     model = load_model(bundle, config=keep_all)
-    found = detect_all(model, data / "frames", read_labels(data / "frames.json", "val"))
+    images = read_labels(data / "frames.json", "val")
+    real = detect_all(model, data / "frames", images)
+    found = list(real)
+    for seed in range(SIMULATED):
+        with TemporaryDirectory() as folder:
+            simulate_laboratory(data / "frames", images, Path(folder), seed)
+            found += detect_all(model, Path(folder), images)
     rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
     calibration = fit(rows, positive)
     calibrated = [probabilities(f.rows, calibration) for f in found]
     points = curve(found, calibrated)
-    threshold, counts = best(points)
+    threshold, pooled = best(points)
     alone = {
         "stage 1 alone": best(curve(found, [f.rows["detector_score"] for f in found])),
         "stage 2 alone": best(curve(found, [f.rows["classifier_score"] for f in found])),
-        "both, calibrated": (threshold, counts),
+        "both, calibrated": (threshold, pooled),
     }
     for name, (at, c) in alone.items():
-        print(f"{name}: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}")
+        print(f"{name}: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
+    counts = sum((f.counts(probabilities(f.rows, calibration) >= threshold) for f in real), Counts())
+    print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
     before = reliability_error(rows["classifier_score"], positive)
     after = reliability_error(cross_fitted(found), positive)
     print(f"reliability error: {before:.3f} before, {after:.3f} after (cross-fitted over frames)")

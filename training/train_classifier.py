@@ -19,27 +19,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.data.crops import CropStream, Pools, Spot, plain
-from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, load_frames, load_patches, load_windows
+from training.data.crops import NEAR_PX, CropStream, Pools, Spot, plain
+from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_frames, load_patches, load_windows
 from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
 from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
 
-NEAR_PX = 36.0  # a false positive this near to another's label would show that label's object
-
 
 def load_pools(data: Path, run: Path) -> Pools:
     """Gather what stage 2 learns from; the mined candidates are required."""
     windows = load_windows(data)
     mined = candidate_spots(windows, run, "train")
+    patches = load_patches(data)
     return Pools(
         labelled(windows, MITOTIC),
-        load_patches(data),
+        patches,
         labelled(windows, LOOK_ALIKE),
         [spot for spot, near in mined if not near],
+        patch_false_positives(patches, run),
     )
+
+
+def patch_false_positives(patches: list[Patch], run: Path) -> list[Spot]:
+    """Return stage 1's candidates beside the patches' mitoses."""
+    mined: dict[str, list[list[float]]] = json.loads((run / CANDIDATES).read_text())["patches"]
+    return [
+        Spot(patches[int(index)].rgb, np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32), max(x2 - x1, y2 - y1))
+        for index, rows in mined.items()
+        for x1, y1, x2, y2, _, near in rows
+        if not near
+    ]
 
 
 def labelled(windows: list[LabelledWindow], category: int) -> list[Spot]:

@@ -22,7 +22,7 @@ from training.networks.yolo11 import MitosisDetector, Scale, Variant
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
 
 SMALL_TILE_PX, TILE_PX = 320, 512
-SMALL_TILE_SHARE = 0.7  # of the budget: small tiles hold as many objects per second; the last part sees whole tiles
+SMALL_TILE_SHARE = 0.9  # of the budget: small tiles hold as many objects per second; the last part sees whole tiles
 BATCH = 16
 LEARNING_RATES = (1e-3, 1e-5)  # the paper's, cosine
 WARM_UP_STEPS = 50

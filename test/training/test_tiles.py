@@ -1,11 +1,14 @@
 """Training tiles: boxes stay on their objects through every augmentation, and streams are reproducible."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import torch
 
 from training.data.augmentation import jitter_stain
 from training.data.crops import CropStream, Pools, Spot
-from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow
+from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
 from training.data.tiles import TileStream, collate
 from training.profiles import CPU_CLASSIFIER
 
@@ -21,12 +24,12 @@ def window() -> LabelledWindow:
     return LabelledWindow(rgb, all_points, np.array([MITOTIC, MITOTIC, LOOK_ALIKE]), "case")
 
 
-def patch() -> np.ndarray:
+def patch() -> Patch:
     """Return a white patch with a black disc in its centre."""
     rgb = np.full((128, 128, 3), 250, np.uint8)
     y, x = np.mgrid[:128, :128]
     rgb[np.hypot(x - 64, y - 64) < 9] = 10
-    return rgb
+    return Patch(rgb, "", np.array([[64, 64]], np.float32))
 
 
 def test_boxes_follow_their_objects() -> None:
@@ -67,9 +70,22 @@ def test_stain_jitter_without_strength_changes_nothing() -> None:
 def test_crops_hold_the_mitosis_or_not() -> None:
     labelled = window()
     spots = [Spot(labelled.rgb, point) for point in labelled.points]
-    stream = iter(CropStream(Pools(spots[:2], [patch()], spots[2:], []), CPU_CLASSIFIER, seed=3))
+    stream = iter(CropStream(Pools(spots[:2], [patch()], spots[2:], [], []), CPU_CLASSIFIER, seed=3))
     for _ in range(60):
         x, label = next(stream)
         assert x.shape == (3, 64, 64)
         darkest = float(x[:, 16:48, 16:48].min())
         assert (darkest < -1.0) == (label == 1)
+
+
+def test_patches_know_their_neighbours(tmp_path: Path) -> None:
+    rows = ["a.png,S,1.tif,500,500", "b.png,S,1.tif,540,470", "c.png,S,2.tif,510,500", "d.png,M,,,"]
+    (tmp_path / "patches.csv").write_text("\n".join(["file,source,slide,x,y", *rows]))
+    (tmp_path / "patches").mkdir()
+    for name in "abcd":
+        cv2.imwrite(str(tmp_path / "patches" / f"{name}.png"), np.full((128, 128, 3), 200, np.uint8))
+    a, b, c, d = load_patches(tmp_path)
+    assert a.mitoses_px.tolist() == [[64, 64], [104, 34]]
+    assert b.mitoses_px.tolist() == [[64, 64], [24, 94]]
+    assert c.mitoses_px.tolist() == d.mitoses_px.tolist() == [[64, 64]]
+    assert not d.slide

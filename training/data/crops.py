@@ -15,18 +15,22 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from mitosis.classifier import crop
 from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, warp
-from training.data.images import BOX_PX, RGB
+from training.data.images import BOX_PX, PATCH_PX, RGB, Patch
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
 from training.profiles import ClassifierProfile
 
 CONTEXT = 1.28  # the crop's side over the box's longer side: a 50 px box gives a 64 px crop, no resampling
 SCALES = (0.85, 1.18)
-PATCH_PX = 128
 CORNER_PX = 46.0  # a negative's distance from the patch's centre along both axes: the central mitosis stays outside
+NEAR_PX = 36.0  # a negative this near to a label would show that label's object
 NEGATIVE, POSITIVE = 0, 1
 # Shares of each class by pool. Both classes come from windows and patches alike, so that no scanner spells a class.
-WINDOW_SHARE = 0.4  # of the positives; the others are patches
-HARD_SHARES = (0.35, 0.4)  # of the negatives: look-alikes, false positives; the others are patch corners
+WINDOW_SHARE = 0.3  # of the positives; the others are patches
+HARD_SHARES = (
+    0.25,
+    0.25,
+    0.3,
+)  # of the negatives: look-alikes, false positives in windows and in patches; else corners
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,10 @@ class Pools:
     """Where crops come from."""
 
     mitoses: list[Spot]  # labelled mitotic figures of the windows
-    patches: list[RGB]  # 128 px: centre positive, corners negative
+    patches: list[Patch]  # centre positive, corners negative
     look_alikes: list[Spot]  # labelled look-alikes of the windows
-    false_positives: list[Spot]  # stage 1's own, mined
+    false_positives: list[Spot]  # stage 1's own in windows, mined
+    patch_false_positives: list[Spot]  # stage 1's own in patches: from many cases and scanners
 
 
 class CropStream(IterableDataset[tuple[Tensor, int]]):
@@ -67,19 +72,26 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
         """Draw a place of the given class."""
         pools, draw = self.pools, rng.random()
         if label == POSITIVE:
-            return choose(rng, pools.mitoses) if draw < WINDOW_SHARE else self.patch_spot(rng, 0.0)
-        look_alike, false_positive = HARD_SHARES
-        if draw < look_alike:
-            return choose(rng, pools.look_alikes)
-        if draw < look_alike + false_positive and pools.false_positives:
-            return choose(rng, pools.false_positives)
-        return self.patch_spot(rng, CORNER_PX)
+            return choose(rng, pools.mitoses) if draw < WINDOW_SHARE else self.patch_spot(rng)
+        sources = (pools.look_alikes, pools.false_positives, pools.patch_false_positives)
+        for spots, share in zip(sources, HARD_SHARES, strict=True):
+            if draw < share and spots:
+                return choose(rng, spots)
+            draw -= share
+        return self.corner(rng)
 
-    def patch_spot(self, rng: Generator, distance_px: float) -> Spot:
-        """Take a patch's centre (distance 0) or one of its corners."""
+    def patch_spot(self, rng: Generator) -> Spot:
+        """Take a patch's own mitosis."""
         patch = self.pools.patches[rng.integers(len(self.pools.patches))]
-        offset = distance_px * rng.choice((-1.0, 1.0), 2)
-        return Spot(patch, (PATCH_PX / 2 + offset).astype(np.float32))
+        return Spot(patch.rgb, patch.mitoses_px[0])
+
+    def corner(self, rng: Generator) -> Spot:
+        """Take a corner of a patch that shows no labelled mitosis."""
+        while True:
+            patch = self.pools.patches[rng.integers(len(self.pools.patches))]
+            centre = (PATCH_PX / 2 + CORNER_PX * rng.choice((-1.0, 1.0), 2)).astype(np.float32)
+            if np.linalg.norm(patch.mitoses_px - centre, axis=1).min() > NEAR_PX:
+                return Spot(patch.rgb, centre)
 
 
 def choose(rng: Generator, spots: list[Spot]) -> Spot:

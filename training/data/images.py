@@ -16,6 +16,7 @@ from mitosis.labels import read_labels
 RGB = NDArray[np.uint8]
 
 BOX_PX = 50.0  # side of every label's box, as MIDOG++ draws them
+PATCH_PX = 128
 MITOTIC, LOOK_ALIKE = 1, 2  # category ids of the label files
 
 
@@ -67,14 +68,42 @@ def load_frames(data: Path, split: str) -> list[LabelledWindow]:
     ]
 
 
-def load_patches(data: Path) -> list[RGB]:
-    """Read the 128 x 128 px patches of ``patches.csv``, each with a mitotic figure in its centre.
+@dataclass(frozen=True)
+class Patch:
+    """A 128 x 128 px crop around a mitotic figure.
+
+    ``slide`` names the slide where it is known; then ``mitoses_px`` (n, 2) holds all the labelled mitoses in reach, in
+    the patch's pixels, its own first. Where ``slide`` is empty only the central one is known.
+    """
+
+    rgb: RGB
+    slide: str
+    mitoses_px: NDArray[np.float32]
+
+
+def load_patches(data: Path) -> list[Patch]:
+    """Read the patches of ``patches.csv``.
 
     Patches with a black border (the region ended there) are left out: no slide looks like that.
     """
     with (data / "patches.csv").open(newline="") as file:
-        patches = [read_rgb(data / "patches" / row["file"]) for row in csv.DictReader(file)]
-    return [patch for patch in patches if patch.shape == (128, 128, 3) and not has_black_border(patch)]
+        rows = list(csv.DictReader(file))
+    places: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["slide"]:
+            places.setdefault(row["source"] + row["slide"], []).append((float(row["x"]), float(row["y"])))
+    patches = []
+    for row in rows:
+        mitoses, slide = np.full((1, 2), PATCH_PX / 2, np.float32), ""
+        if row["slide"]:
+            slide = row["source"] + row["slide"]
+            offset = np.array(places[slide], np.float32) - (float(row["x"]), float(row["y"]))
+            others = offset[(np.abs(offset).max(axis=1) < PATCH_PX) & offset.any(axis=1)]
+            mitoses = np.concatenate([mitoses, others.astype(np.float32) + PATCH_PX / 2])
+        rgb = read_rgb(data / "patches" / row["file"])
+        if rgb.shape == (PATCH_PX, PATCH_PX, 3) and not has_black_border(rgb):
+            patches.append(Patch(rgb, slide, mitoses))
+    return patches
 
 
 def has_black_border(patch: RGB) -> bool:

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from training.data.augmentation import jitter_sharpness, jitter_stain, random_affine, warp
-from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindow
+from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindow, Patch
 
 VISIBLE = 0.4  # a label stays if this share of its box is inside the tile
-PATCH_PX = 128
 PATCH_CELLS_PX = (80, 129)  # cell sides of a patch mosaic: varied, or the network learns the grid
 PATCH_SHIFT_PX = 16.0
 SCALES = (0.8, 1.25)  # magnification jitter; also covers 0.23 to 0.27 um per pixel
@@ -38,7 +37,7 @@ class TileMix:
 class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
     """Yields (3, side, side) uint8 tiles and (n, 4) boxes, for ever. Each worker draws its own stream."""
 
-    def __init__(self, windows: list[LabelledWindow], patches: list[RGB], side_px: int, seed: int) -> None:
+    def __init__(self, windows: list[LabelledWindow], patches: list[Patch], side_px: int, seed: int) -> None:
         self.windows, self.patches, self.side_px, self.seed = windows, patches, side_px, seed
         self.mix = TileMix()
         self.objects = {
@@ -101,11 +100,10 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         """Cut a turned and scaled square of one patch; the mitosis lies up to ``PATCH_SHIFT_PX`` off its middle."""
         patch = self.patches[rng.integers(len(self.patches))]
         scale = float(np.exp(rng.uniform(*np.log(SCALES))))
-        mitosis = np.full((1, 2), PATCH_PX / 2)
-        middle = (mitosis[0] + rng.uniform(-PATCH_SHIFT_PX, PATCH_SHIFT_PX, 2)).astype(np.float32)
+        middle = (patch.mitoses_px[0] + rng.uniform(-PATCH_SHIFT_PX, PATCH_SHIFT_PX, 2)).astype(np.float32)
         matrix = random_affine(rng, middle, cell, scale)
-        centre = mitosis @ matrix[:, :2].T + matrix[:, 2]
-        return warp(patch, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centre, BOX_PX * scale, cell)
+        centres = patch.mitoses_px @ matrix[:, :2].T + matrix[:, 2]
+        return warp(patch.rgb, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centres, BOX_PX * scale, cell)
 
 
 def visible_boxes(centres: NDArray[np.floating], box_px: float, side_px: int) -> Boxes:
