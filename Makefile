@@ -44,9 +44,9 @@ lint: .venv-train/ready
 	.venv-train/bin/mypy
 
 train: .venv-train/ready
-	.venv-train/bin/python -m training.train_detector --data $(DATA) --run $(RUN) --hours $(HOURS)
+	.venv-train/bin/python -m training.train_detector --profile cpu --data $(DATA) --run $(RUN) --hours $(HOURS)
 	.venv-train/bin/python -m training.mine_candidates --data $(DATA) --run $(RUN)
-	.venv-train/bin/python -m training.train_classifier --data $(DATA) --run $(RUN) --hours $(HOURS)
+	.venv-train/bin/python -m training.train_classifier --profile cpu --data $(DATA) --run $(RUN) --hours $(HOURS)
 	.venv-train/bin/python -m training.export --run $(RUN) --output $(BUNDLE)
 	.venv-train/bin/python -m training.calibrate --data $(DATA) --bundle $(BUNDLE)
 

@@ -1,6 +1,6 @@
 """Stage 2: train ConvNeXt-Tiny on mitoses, look-alikes and stage 1's false positives.
 
-    python -m training.train_classifier --data ../shared/data --run runs/first --hours 0.5
+    python -m training.train_classifier --data ../shared/data --run runs/first --profile cpu --hours 0.5
 
 Validation is on stage 1's own candidates on the frames of split val, so that its F1 is the two-stage one up to what
 stage 1 missed. The averaged weights of the best epoch are kept. Resumes from its checkpoint when started again.
@@ -129,8 +129,8 @@ def train_step(
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json, frames.json and patches.csv")],
     run: Annotated[Path, typer.Option(help=f"Folder with {CANDIDATES}; taken up again if it holds a checkpoint")],
-    profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "cpu",
-    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = 0.5,
+    profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "paper",
+    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
     architecture: Annotated[str, typer.Option(help="A ConvNeXt of timm's")] = "convnext_tiny",
     seed: int = 0,
     workers: int = 1,

@@ -1,16 +1,18 @@
 """Training tiles: boxes stay on their objects through every augmentation, and streams are reproducible."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from training.data.augmentation import jitter_stain
 from training.data.crops import CropStream, Pools, Spot
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
-from training.data.tiles import TileStream, collate
-from training.profiles import CPU_CLASSIFIER
+from training.data.tiles import TileStream, collate, hidden
+from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_DETECTOR, DetectorProfile
 
 
 def window() -> LabelledWindow:
@@ -33,7 +35,7 @@ def patch() -> Patch:
 
 
 def test_boxes_follow_their_objects() -> None:
-    stream = TileStream([window()], [patch()], 320, seed=5)
+    stream = TileStream([window()], [patch()], 320, CPU_DETECTOR, seed=5)
     rng = np.random.default_rng(0)
     seen = 0
     for _ in range(120):
@@ -47,8 +49,9 @@ def test_boxes_follow_their_objects() -> None:
     assert seen > 100
 
 
-def test_streams_are_reproducible() -> None:
-    first, second = (iter(TileStream([window()], [patch()], 320, seed=1)) for _ in range(2))
+@pytest.mark.parametrize("profile", [CPU_DETECTOR, PAPER_DETECTOR])
+def test_streams_are_reproducible(profile: DetectorProfile) -> None:
+    first, second = (iter(TileStream([window()], [patch()], 320, profile, seed=1)) for _ in range(2))
     for _ in range(5):
         (a, boxes_a), (b, boxes_b) = next(first), next(second)
         assert torch.equal(a, b)
@@ -89,3 +92,24 @@ def test_patches_know_their_neighbours(tmp_path: Path) -> None:
     assert b.mitoses_px.tolist() == [[64, 64], [24, 94]]
     assert c.mitoses_px.tolist() == d.mitoses_px.tolist() == [[64, 64]]
     assert not d.slide
+
+
+def test_mixed_tiles_keep_both_tiles_boxes_and_erased_ones_go() -> None:
+    one = TileStream([window()], [], 512, replace(PAPER_DETECTOR, mixup=0.0, erasing=0.0), seed=0)
+    both = TileStream([window()], [], 512, replace(PAPER_DETECTOR, mixup=1.0, erasing=0.0), seed=0)
+    none = TileStream([window()], [], 512, replace(PAPER_DETECTOR, mixup=0.0, erasing=1.0, erasing_area=(1, 1)), seed=0)
+    counts = [np.mean([len(s.augmented(np.random.default_rng(i))[1]) for i in range(30)]) for s in (one, both, none)]
+    assert counts[1] > 1.5 * counts[0] > 0
+    assert counts[2] < 0.3 * counts[0]
+
+
+def test_share_of_a_box_that_is_hidden() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
+    assert hidden(boxes, (0, 0, 10, 10)).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_mosaics_end() -> None:
+    rgb, _ = TileStream([window()], [], 512, PAPER_DETECTOR, 0, mosaics=False).draw(np.random.default_rng(3))
+    assert rgb.shape == (512, 512, 3)
+    seams = [np.abs(np.diff(rgb[:, x : x + 2].astype(int), axis=1)).sum() for x in (254, 255, 256)]
+    assert seams[1] <= 2 * max(seams[0], seams[2]) + 1000

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import cv2
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torchvision.transforms import v2
 
 from training.data.images import RGB
 
@@ -72,13 +76,36 @@ def jitter_sharpness(rng: Generator, rgb: RGB) -> RGB:
     return rgb
 
 
-def erase(rng: Generator, rgb: RGB, area: tuple[float, float]) -> RGB:
-    """Blank a random rectangle of ``area`` (share of the image, from and to) with noise; Zhong et al. 2017."""
-    height, width = rgb.shape[:2]
+class PhotometricRandAugment(v2.RandAugment):  # type: ignore[misc]
+    """RandAugment (Cubuk et al. 2020) at torchvision's default strength, without the operations that move boxes."""
+
+    _AUGMENTATION_SPACE: ClassVar[dict[str, Any]] = {
+        name: operation
+        for name, operation in v2.RandAugment._AUGMENTATION_SPACE.items()
+        if name.split("X")[0].split("Y")[0] not in ("Shear", "Translate", "Rotate")
+    }
+
+
+def rand_augment(rng: Generator, rgb: RGB) -> RGB:
+    """Apply two random photometric operations, as seeded by ``rng``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        out = PhotometricRandAugment()(torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))))
+    return np.ascontiguousarray(out.numpy().transpose(1, 2, 0))
+
+
+def random_rectangle(rng: Generator, height: int, width: int, area: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Return x1, y1, x2, y2 of a rectangle of ``area`` (share of the image, from and to); Zhong et al. 2017."""
     share, aspect = rng.uniform(*area), np.exp(rng.uniform(-1.2, 1.2))  # width over height between 0.3 and 3.3
     h = min(height, max(1, round(float(np.sqrt(share * height * width / aspect)))))
     w = min(width, max(1, round(float(np.sqrt(share * height * width * aspect)))))
-    y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    return x, y, x + w, y + h
+
+
+def erase(rng: Generator, rgb: RGB, rectangle: tuple[int, int, int, int]) -> RGB:
+    """Fill a rectangle with noise."""
+    x1, y1, x2, y2 = rectangle
     out = rgb.copy()
-    out[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    out[y1:y2, x1:x2] = rng.integers(0, 256, (y2 - y1, x2 - x1, 3), dtype=np.uint8)
     return out

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mitosis.classifier import crop
-from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, warp
+from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, random_rectangle, warp
 from training.data.images import BOX_PX, PATCH_PX, RGB, Patch
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
 from training.profiles import ClassifierProfile
@@ -107,7 +107,9 @@ def augmented(rng: Generator, spot: Spot, profile: ClassifierProfile) -> Tensor:
     matrix = random_affine(rng, centre, INPUT_PX, scale, np.deg2rad(profile.turn_deg))
     rgb = warp(spot.rgb, matrix, INPUT_PX, cv2.BORDER_REFLECT_101)
     rgb = jitter_sharpness(rng, jitter_stain(rng, rgb, profile.colour))
-    return normalised(erase(rng, rgb, profile.erasing_area) if rng.random() < profile.erasing else rgb)
+    if rng.random() < profile.erasing:
+        rgb = erase(rng, rgb, random_rectangle(rng, INPUT_PX, INPUT_PX, profile.erasing_area))
+    return normalised(rgb)
 
 
 def plain(spot: Spot) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,8 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from training.data.augmentation import jitter_sharpness, jitter_stain, random_affine, warp
+from training.data.augmentation import (
+    erase,
+    jitter_sharpness,
+    jitter_stain,
+    rand_augment,
+    random_affine,
+    random_rectangle,
+    warp,
+)
 from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindow, Patch
+from training.profiles import DetectorProfile
 
 VISIBLE = 0.4  # a label stays if this share of its box is inside the tile
 PATCH_CELLS_PX = (80, 129)  # cell sides of a patch mosaic: varied, or the network learns the grid
@@ -24,22 +32,20 @@ SCALES = (0.8, 1.25)  # magnification jitter; also covers 0.23 to 0.27 um per pi
 Boxes = NDArray[np.float32]  # (n, 4): x1, y1, x2, y2 in the tile's pixels
 
 
-@dataclass(frozen=True)
-class TileMix:
-    """Shares of the kinds of tile; what is left of 1 is plain windows around a random point."""
-
-    patches: float = 0.4  # mosaics of patches: the only way to see more than 200 cases
-    mosaic: float = 0.25  # the paper's mosaic of four, each quarter around a labelled object
-    labelled: float = 0.25  # one window around a labelled object
-    mitotic_share: float = 0.6  # of the labelled objects drawn; the rest are look-alikes
-
-
 class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
     """Yields (3, side, side) uint8 tiles and (n, 4) boxes, for ever. Each worker draws its own stream."""
 
-    def __init__(self, windows: list[LabelledWindow], patches: list[Patch], side_px: int, seed: int) -> None:
-        self.windows, self.patches, self.side_px, self.seed = windows, patches, side_px, seed
-        self.mix = TileMix()
+    def __init__(
+        self,
+        windows: list[LabelledWindow],
+        patches: list[Patch],
+        side_px: int,
+        profile: DetectorProfile,
+        seed: int,
+        mosaics: bool = True,
+    ) -> None:
+        self.windows, self.patches, self.side_px = windows, patches, side_px
+        self.profile, self.seed, self.mosaics = profile, seed, mosaics
         self.objects = {
             kind: [(w, i) for w in windows for i in np.flatnonzero(w.categories == kind)]
             for kind in (MITOTIC, LOOK_ALIKE)
@@ -51,16 +57,32 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
-            rgb, boxes = self.draw(rng)
-            rgb = jitter_sharpness(rng, jitter_stain(rng, rgb))
+            rgb, boxes = self.augmented(rng)
             yield torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))), torch.from_numpy(boxes)
 
+    def augmented(self, rng: Generator) -> tuple[RGB, Boxes]:
+        """Draw one tile with everything that the profile asks for."""
+        profile, (rgb, boxes) = self.profile, self.draw(rng)
+        if rng.random() < profile.mixup:
+            other, other_boxes = self.draw(rng)
+            weight = rng.random()
+            rgb = np.asarray(cv2.addWeighted(rgb, weight, other, 1 - weight, 0), dtype=np.uint8)
+            boxes = np.concatenate([boxes, other_boxes])
+        if profile.colour:
+            rgb = jitter_sharpness(rng, jitter_stain(rng, rgb, profile.colour))
+        if profile.rand_augment:
+            rgb = rand_augment(rng, rgb)
+        if rng.random() < profile.erasing:
+            rectangle = random_rectangle(rng, self.side_px, self.side_px, profile.erasing_area)
+            rgb, boxes = erase(rng, rgb, rectangle), boxes[hidden(boxes, rectangle) < 1 - VISIBLE]
+        return rgb, boxes
+
     def draw(self, rng: Generator) -> tuple[RGB, Boxes]:
-        """Draw one tile of a random kind, before colour augmentation."""
-        kind, mix, side = rng.random(), self.mix, self.side_px
+        """Draw one tile of a random kind, before mixing and colour."""
+        kind, mix, side = rng.random(), self.profile.mix, self.side_px
         if kind < mix.patches:
             return self.patch_mosaic(rng)
-        if kind < mix.patches + mix.mosaic:
+        if kind < mix.patches + mix.mosaic and self.mosaics:
             half = side // 2
             return join([[self.around_object(rng, half) for _ in range(2)] for _ in range(2)], half)
         if kind < mix.patches + mix.mosaic + mix.labelled:
@@ -71,7 +93,7 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def around_object(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
         """Cut a square that holds a random labelled object somewhere inside."""
-        kind = MITOTIC if rng.random() < self.mix.mitotic_share else LOOK_ALIKE
+        kind = MITOTIC if rng.random() < self.profile.mix.mitotic_share else LOOK_ALIKE
         window, index = self.objects[kind][rng.integers(len(self.objects[kind]))]
         reach = side / 2 - 24
         return self.cut(rng, window, window.points[index] + rng.uniform(-reach, reach, 2).astype(np.float32), side)
@@ -118,6 +140,14 @@ def clipped_boxes(boxes: NDArray[np.floating], side_px: int) -> Boxes:
     before, after = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, clipped))
     visible: Boxes = clipped[after >= VISIBLE * before].astype(np.float32)
     return visible
+
+
+def hidden(boxes: Boxes, rectangle: tuple[int, int, int, int]) -> NDArray[np.floating]:
+    """Return the share of each box that the rectangle covers, (n,)."""
+    x1, y1, x2, y2 = rectangle
+    covered = boxes.clip((x1, y1, x1, y1), (x2, y2, x2, y2))
+    covered_px, box_px = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (covered, boxes))
+    return np.asarray(covered_px / box_px)
 
 
 def join(grid: list[list[tuple[RGB, Boxes]]], cell_px: int) -> tuple[RGB, Boxes]:
