@@ -1,0 +1,49 @@
+"""The challenge's further metrics on small cases whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mitosis.labels import LabelledImage
+from training.metrics import Scored, average_precision, best_threshold, f1_interval, froc_auc, pooled
+
+LABELS = np.array([[100.0, 100], [300, 100], [500, 500]])
+FALSE = np.array([[800.0, 800], [50, 700]])
+
+
+def scored(points: np.ndarray, scores: list[float], case: str = "a") -> Scored:
+    image = LabelledImage("a.png", case, "s", 0.25, LABELS, np.zeros((0, 2)))
+    return Scored(image, points, np.array(scores))
+
+
+def test_a_perfect_detector_scores_one() -> None:
+    images = [scored(LABELS, [0.9, 0.8, 0.7]), scored(LABELS + 2, [0.9, 0.8, 0.7])]
+    assert average_precision(images) == pytest.approx(1.0)
+    assert froc_auc(images) == pytest.approx(1.0)
+    assert 0.0 < best_threshold(images) <= 0.7
+    assert f1_interval(images, 0.5) == (1.0, 1.0)
+
+
+def test_one_false_positive_ranked_first() -> None:
+    # Precision 0, 1/2, 2/3, 3/4 along the ranking; COCO takes the largest to the right, 3/4, at all 101 recalls.
+    images = [scored(np.vstack([FALSE[:1], LABELS]), [0.95, 0.9, 0.8, 0.7])]
+    assert average_precision(images) == pytest.approx(0.75)
+    # No recall below one false positive an image, all of it there and beyond; linear in between as np.interp has it.
+    assert 7 / 8 <= froc_auc(images) <= 7.6 / 8
+    assert pooled(images, 0.85).tp == 1
+
+
+def test_candidates_beyond_the_radius_do_not_count() -> None:
+    near, far = LABELS + [29.0, 0], LABELS + [31.0, 0]  # 7.25 and 7.75 um
+    assert pooled([scored(near, [0.9] * 3)], 0.5).f1 == 1.0
+    assert pooled([scored(far, [0.9] * 3)], 0.5).tp == 0
+    assert scored(near, [0.9] * 3).positive.all()
+    assert not scored(far, [0.9] * 3).positive.any()
+
+
+def test_interval_draws_cases() -> None:
+    images = [scored(LABELS, [0.9] * 3, "good"), scored(FALSE, [0.9] * 2, "bad")]
+    low, high = f1_interval(images, 0.5)
+    assert (low, high) == (0.0, 1.0)
+    assert math.isnan(pooled([], 0.5).f1)
