@@ -58,13 +58,14 @@ def detect_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")] = False,
     tissue_mask: Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")] = True,
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
+    report: Annotated[bool, typer.Option(help="Write report.html")] = True,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
 
-    It holds mitotic-figures.json (the challenge's, in millimetres), detections.csv, detections.geojson and
-    hotspots.geojson (drag them into QuPath), overlay.png, and run.json (what was done, with what). Started again after
-    an interruption, finished slides are skipped.
+    It holds report.html (open it in a browser), mitotic-figures.json (the challenge's, in millimetres),
+    detections.csv, detections.geojson and hotspots.geojson (drag them into QuPath), overlay.png, and run.json (what was
+    done, with what). Started again after an interruption, finished slides are skipped.
 
     Example:  mitosis detect slide.svs cohort/ --output results
 
@@ -73,7 +74,8 @@ def detect_command(
     def run() -> None:
         paths = find_slides(images)
         loaded = load_model(model, device, read_config(config) if config else None)
-        process_slides(paths, output, loaded, Options(spacing, overlay, hotspot_area, hotspots, tissue_mask), overwrite)
+        options = Options(spacing, overlay, hotspot_area, hotspots, report, tissue_mask)
+        process_slides(paths, output, loaded, options, overwrite)
 
     run_command(run, debug)
 

@@ -19,6 +19,7 @@ from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
 from mitosis.output.geojson import detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
 from mitosis.output.overlay import write_overlay
+from mitosis.output.report import REPORT_NAME, write_report
 from mitosis.output.table import write_table
 from mitosis.pipeline import Model, Progress, detect
 from mitosis.provenance import RUN_NAME, is_finished, settings, write_run
@@ -37,6 +38,7 @@ class Options:
     overlay: bool = True
     hotspot_area_mm2: float = DEFAULT_AREA_MM2
     hotspots: int = 3
+    report: bool = True
     tissue_mask: bool = True  # for slides too large to be decoded whole
 
 
@@ -103,6 +105,8 @@ def process_slide(
             image = slide.read(0, 0, slide.width_px, slide.height_px)
             labels = rows["is_mitotic_figure"]
             write_overlay(folder / "overlay.png", image, boxes_px(rows), labels, rows["probability"])
+        if options.report:
+            write_report(folder / REPORT_NAME, slide, model, rows, hotspots, tissue)
         done = time.perf_counter()
         figures = int(rows["is_mitotic_figure"].sum())
         tissue_mm2 = tissue.area_mm2(spacing_um)

@@ -22,6 +22,7 @@ from mitosis.spacing import Spacing, checked
 RGB = NDArray[np.uint8]
 
 WHOLE_PX = 64_000_000  # images up to this size (a challenge region has 39 million) are decoded once and kept
+STRIP_PX = 128  # lines of a coarse picture read at once
 WHITE = 255
 
 READERS: dict[str, Callable[[Path], Source]] = {
@@ -86,6 +87,16 @@ class Slide:
         to_level = np.array([[step, 0, x], [0, step, y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(pixels, to_level, (width_px, height_px), flags=flags), dtype=np.uint8)
+
+    def coarse(self, scale: float) -> RGB:
+        """Read the whole image at ``scale`` level-0 pixels per pixel, strip by strip: without a pyramid, too, memory
+        holds little more than the result.
+        """
+        width, height = (max(1, math.ceil(v / scale)) for v in (self.width_px, self.height_px))
+        strips = [
+            self.read(0, top * scale, width, min(STRIP_PX, height - top), scale) for top in range(0, height, STRIP_PX)
+        ]
+        return np.concatenate(strips)
 
     def point_mm(self, points_px: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn (n, 2) level-0 pixels x, y into millimetres: origin + index * spacing.

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mitosis.slide import Slide
 
 SPACING_UM = 8.0  # of the mask: a cell is a pixel
-STRIP_PX = 128  # lines of the mask read at once: bounded memory also for slides without a pyramid
 BRIGHT, COLOURLESS = 205, 18  # of 255: darkest channel of glass; its largest difference between channels
 MARGIN_UM = 100.0
 
@@ -52,12 +51,7 @@ def is_tissue(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def find_tissue(slide: Slide) -> TissueMask:
     """Map a slide strip by strip, from a coarse level where it has one. Raises InputError where it is damaged."""
     scale = max(1.0, SPACING_UM / slide.spacing.x_um)
-    width, height = (max(1, int(np.ceil(v / scale))) for v in (slide.width_px, slide.height_px))
-    strips = [
-        is_tissue(slide.read(0, top * scale, width, min(STRIP_PX, height - top), scale))
-        for top in range(0, height, STRIP_PX)
-    ]
-    tissue = np.concatenate(strips)
+    tissue = is_tissue(slide.coarse(scale))
     reach = int(np.ceil(MARGIN_UM / (scale * slide.spacing.x_um)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     kept = cv2.dilate(tissue.astype(np.uint8), disc).astype(bool)

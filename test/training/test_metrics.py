@@ -35,7 +35,7 @@ def test_one_false_positive_ranked_first() -> None:
 
 
 def test_candidates_beyond_the_radius_do_not_count() -> None:
-    near, far = LABELS + [29.0, 0], LABELS + [31.0, 0]  # 7.25 and 7.75 um
+    near, far = LABELS + np.array([29.0, 0]), LABELS + np.array([31.0, 0])  # 7.25 and 7.75 um
     assert pooled([scored(near, [0.9] * 3)], 0.5).f1 == 1.0
     assert pooled([scored(far, [0.9] * 3)], 0.5).tp == 0
     assert scored(near, [0.9] * 3).positive.all()
