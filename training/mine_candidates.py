@@ -1,4 +1,4 @@
-"""Between the stages: run the trained detector over training windows, patches and validation frames, keep candidates.
+"""Between the stages: run the trained detector over training windows and validation frames, keep its candidates.
 
 python -m training.mine_candidates --data ../shared/data --run runs/first
 """
@@ -22,12 +22,9 @@ from mitosis.merging import merge
 from mitosis.tiling import tiles
 from training.data.images import (
     MITOTIC,
-    PATCH_PX,
     RGB,
     LabelledWindow,
-    Patch,
     load_frames,
-    load_patches,
     load_windows,
 )
 from training.networks.yolo11 import MitosisDetector
@@ -36,8 +33,6 @@ FILE_NAME = "candidates.json"
 TILE_PX = 512
 CONFIDENCE = 0.1  # below inference's 0.2: more and more varied negatives
 MATCH_PX = 30.0  # 7.5 um at 0.25 um a pixel: the challenge's radius
-SEAM_PX = 16.0  # nearer to a patch's edge a candidate is half another patch
-APART_PX = 40.0  # farther from a patch's mitoses a candidate is another cell
 
 
 def load_detector(run: Path) -> MitosisDetector:
@@ -78,44 +73,14 @@ def mine(model: MitosisDetector, windows: list[LabelledWindow], what: str) -> di
     return mined
 
 
-def mine_patches(model: MitosisDetector, patches: list[Patch]) -> dict[int, list[list[float]]]:
-    """Do the same for patches, sixteen to a tile. Only those count whose slide's mitoses are all known.
-
-    They are the one source of hard negatives from many cases and scanners. A box near a cell's edge shows a seam and is
-    left out, as is one near another labelled mitosis of the same slide.
-    """
-    mined: dict[int, list[list[float]]] = {}
-    known = [index for index, patch in enumerate(patches) if patch.slide]
-    side = TILE_PX // PATCH_PX
-    for start in track(range(0, len(known), side**2), "patches"):
-        chosen = known[start : start + side**2]
-        tile = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
-        for cell, index in enumerate(chosen):
-            y, x = divmod(cell, side)
-            tile[y * PATCH_PX : (y + 1) * PATCH_PX, x * PATCH_PX : (x + 1) * PATCH_PX] = patches[index].rgb
-        for x1, y1, x2, y2, score in predict(model, tile, CONFIDENCE):
-            cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
-            column, row = int(cx // PATCH_PX), int(cy // PATCH_PX)
-            if (cell := row * side + column) >= len(chosen):
-                continue
-            patch, left, top = patches[chosen[cell]], column * PATCH_PX, row * PATCH_PX
-            centre = np.array([cx - left, cy - top])
-            distance = np.linalg.norm(patch.mitoses_px - centre, axis=1).min()
-            if min(*centre, *(PATCH_PX - centre)) >= SEAM_PX and (distance <= MATCH_PX or distance >= APART_PX):
-                box = [x1 - left, y1 - top, x2 - left, y2 - top, score, distance <= MATCH_PX]
-                mined.setdefault(chosen[cell], []).append([round(float(v), 3) for v in box])
-    return mined
-
-
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json and frames.json")],
     run: Annotated[Path, typer.Option(help="Folder of the trained detector; the result goes there too")],
 ) -> None:
-    """Write RUN/candidates.json: stage 1's candidates on training windows, patches and the frames of split val."""
+    """Write RUN/candidates.json: stage 1's candidates on the training windows and on the frames of split val."""
     model = load_detector(run)
     found = {
         "train": mine(model, load_windows(data), "training windows"),
-        "patches": mine_patches(model, load_patches(data)),
         "val": mine(model, load_frames(data, "val"), "validation frames"),
     }
     (run / FILE_NAME).write_text(json.dumps(found))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.data.crops import NEAR_PX, CropStream, Pools, Spot, plain
-from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_frames, load_patches, load_windows
+from training.data.crops import NEAR_PX, CropStream, Pools, Spot, other_nuclei, plain
+from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, load_frames, load_patches, load_windows
 from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
@@ -38,19 +38,8 @@ def load_pools(data: Path, run: Path) -> Pools:
         patches,
         labelled(windows, LOOK_ALIKE),
         [spot for spot, near in mined if not near],
-        patch_false_positives(patches, run),
+        [spot for patch in patches for spot in other_nuclei(patch)],
     )
-
-
-def patch_false_positives(patches: list[Patch], run: Path) -> list[Spot]:
-    """Return stage 1's candidates beside the patches' mitoses."""
-    mined: dict[str, list[list[float]]] = json.loads((run / CANDIDATES).read_text())["patches"]
-    return [
-        Spot(patches[int(index)].rgb, np.array([(x1 + x2) / 2, (y1 + y2) / 2], np.float32), max(x2 - x1, y2 - y1))
-        for index, rows in mined.items()
-        for x1, y1, x2, y2, _, near in rows
-        if not near
-    ]
 
 
 def labelled(windows: list[LabelledWindow], category: int) -> list[Spot]:

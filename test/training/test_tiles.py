@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.data.augmentation import jitter_stain
-from training.data.crops import CropStream, Pools, Spot
+from training.data.crops import CropStream, Pools, Spot, other_nuclei
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
 from training.data.tiles import TileStream, collate, hidden
 from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_DETECTOR, DetectorProfile
@@ -113,3 +113,14 @@ def test_mosaics_end() -> None:
     assert rgb.shape == (512, 512, 3)
     seams = [np.abs(np.diff(rgb[:, x : x + 2].astype(int), axis=1)).sum() for x in (254, 255, 256)]
     assert seams[1] <= 2 * max(seams[0], seams[2]) + 1000
+
+
+def test_other_nuclei_are_dark_and_away_from_mitoses() -> None:
+    rgb = np.full((128, 128, 3), 230, np.uint8)
+    for centre in ((64, 64), (24, 30), (100, 96)):
+        cv2.circle(rgb, centre, 10, (60, 20, 60), -1)
+    known = Patch(rgb, "slide", np.array([[64, 64]], np.float32))
+    found = sorted(spot.centre.tolist() for spot in other_nuclei(known))
+    np.testing.assert_allclose(found, [[24, 30], [100, 96]], atol=2)
+    assert other_nuclei(replace(known, slide="")) == []
+    assert len(other_nuclei(replace(known, mitoses_px=np.array([[64, 64], [24, 30]], np.float32)))) == 2

@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mitosis.classifier import crop
-from training.data.augmentation import erase, jitter_sharpness, jitter_stain, random_affine, random_rectangle, warp
+from training.data.augmentation import (
+    OD_OF_BYTE,
+    erase,
+    jitter_sharpness,
+    jitter_stain,
+    random_affine,
+    random_rectangle,
+    warp,
+)
 from training.data.images import BOX_PX, PATCH_PX, RGB, Patch
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
 from training.profiles import ClassifierProfile
@@ -23,6 +31,8 @@ CONTEXT = 1.28  # the crop's side over the box's longer side: a 50 px box gives 
 SCALES = (0.85, 1.18)
 CORNER_PX = 46.0  # a negative's distance from the patch's centre along both axes: the central mitosis stays outside
 NEAR_PX = 36.0  # a negative this near to a label would show that label's object
+NUCLEUS_PX = 5.0  # a nucleus is some 30 px wide
+EDGE_PX = 16  # nearer to the patch's edge more than half of the crop would be mirrored
 NEGATIVE, POSITIVE = 0, 1
 # Shares of each class by pool. Both classes come from windows and patches alike, so that no scanner spells a class.
 WINDOW_SHARE = 0.3  # of the positives; the others are patches
@@ -30,7 +40,7 @@ HARD_SHARES = (
     0.25,
     0.25,
     0.3,
-)  # of the negatives: look-alikes, false positives in windows and in patches; else corners
+)  # of the negatives: look-alikes, false positives, other nuclei of patches; else their corners
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Pools:
     patches: list[Patch]  # centre positive, corners negative
     look_alikes: list[Spot]  # labelled look-alikes of the windows
     false_positives: list[Spot]  # stage 1's own in windows, mined
-    patch_false_positives: list[Spot]  # stage 1's own in patches: from many cases and scanners
+    other_nuclei: list[Spot]  # nuclei beside the patches' mitoses: from many cases and scanners
 
 
 class CropStream(IterableDataset[tuple[Tensor, int]]):
@@ -73,7 +83,7 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
         pools, draw = self.pools, rng.random()
         if label == POSITIVE:
             return choose(rng, pools.mitoses) if draw < WINDOW_SHARE else self.patch_spot(rng)
-        sources = (pools.look_alikes, pools.false_positives, pools.patch_false_positives)
+        sources = (pools.look_alikes, pools.false_positives, pools.other_nuclei)
         for spots, share in zip(sources, HARD_SHARES, strict=True):
             if draw < share and spots:
                 return choose(rng, spots)
@@ -97,6 +107,27 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
 def choose(rng: Generator, spots: list[Spot]) -> Spot:
     """Draw one of the spots."""
     return spots[rng.integers(len(spots))]
+
+
+def other_nuclei(patch: Patch) -> list[Spot]:
+    """Return the darkest places of a patch away from its mitoses, up to two: mostly nuclei, which are no mitoses.
+
+    Only where the slide's mitoses are all known. Stage 1's false positives cannot take this part: having seen each patch
+    with its one mitosis, it proposes next to nothing beside it.
+    """
+    if not patch.slide:
+        return []
+    density = cv2.GaussianBlur(cv2.transform(OD_OF_BYTE[patch.rgb], np.full((1, 3), 1 / 3)), (0, 0), NUCLEUS_PX)
+    y, x = np.mgrid[:PATCH_PX, :PATCH_PX]
+    free = (np.minimum(x, y) >= EDGE_PX) & (np.maximum(x, y) < PATCH_PX - EDGE_PX)
+    spots: list[Spot] = []
+    for taken in patch.mitoses_px:
+        free &= np.hypot(x - taken[0], y - taken[1]) > NEAR_PX
+    while len(spots) < 2 and free.any():
+        row, column = np.unravel_index(np.argmax(np.where(free, density, -np.inf)), density.shape)
+        spots.append(Spot(patch.rgb, np.array([column, row], np.float32)))
+        free &= np.hypot(x - column, y - row) > NEAR_PX
+    return spots
 
 
 def augmented(rng: Generator, spot: Spot, profile: ClassifierProfile) -> Tensor:
