@@ -1,3 +1,19 @@
-"""Finds mitotic figures in H&E images: slide -> windows -> candidates -> detections -> files. Imports no torch."""
+"""Finds mitotic figures in H&E images: slide -> windows -> candidates -> detections -> files. Imports no torch.
 
-__version__ = "0.2.0"
+    from mitosis import detect, load_model, open_slide
+
+    model = load_model(Path("model"))
+    with open_slide(Path("slide.svs")) as slide:
+        rows = detect(slide, model)  # a structured array, see mitosis.detections.DETECTION_DTYPE
+    print(rows["is_mitotic_figure"].sum(), "mitotic figures")
+
+``pandas.DataFrame(rows)`` makes a data frame of it.
+"""
+
+__version__ = "0.3.0"
+
+from mitosis.detections import DETECTION_DTYPE, Detections
+from mitosis.pipeline import Model, detect, load_model
+from mitosis.slide import Slide, open_slide
+
+__all__ = ["DETECTION_DTYPE", "Detections", "Model", "Slide", "detect", "load_model", "open_slide"]

@@ -59,6 +59,7 @@ def detect_command(
     tissue_mask: Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")] = True,
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     report: Annotated[bool, typer.Option(help="Write report.html")] = True,
+    asap: Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")] = False,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
@@ -74,7 +75,7 @@ def detect_command(
     def run() -> None:
         paths = find_slides(images)
         loaded = load_model(model, device, read_config(config) if config else None)
-        options = Options(spacing, overlay, hotspot_area, hotspots, report, tissue_mask)
+        options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask)
         process_slides(paths, output, loaded, options, overwrite)
 
     run_command(run, debug)

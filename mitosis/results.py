@@ -16,6 +16,7 @@ from rich.table import Table
 from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
+from mitosis.output.asap import ASAP_NAME, write_asap
 from mitosis.output.geojson import detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
 from mitosis.output.overlay import write_overlay
@@ -39,6 +40,7 @@ class Options:
     hotspot_area_mm2: float = DEFAULT_AREA_MM2
     hotspots: int = 3
     report: bool = True
+    asap: bool = False
     tissue_mask: bool = True  # for slides too large to be decoded whole
 
 
@@ -105,6 +107,8 @@ def process_slide(
             image = slide.read(0, 0, slide.width_px, slide.height_px)
             labels = rows["is_mitotic_figure"]
             write_overlay(folder / "overlay.png", image, boxes_px(rows), labels, rows["probability"])
+        if options.asap:
+            write_asap(folder / ASAP_NAME, rows)
         if options.report:
             write_report(folder / REPORT_NAME, slide, model, rows, hotspots, tissue)
         done = time.perf_counter()

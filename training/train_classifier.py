@@ -112,7 +112,7 @@ def train_step(
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
-    return float(loss), float((logits.argmax(1) == target).float().mean())
+    return float(loss.detach()), float((logits.argmax(1) == target).float().mean())
 
 
 def main(

@@ -91,7 +91,7 @@ def train_step(
     loss.sum().backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
     optimiser.step()
-    return float(loss.sum()) / len(tiles)
+    return float(loss.detach().sum()) / len(tiles)
 
 
 def main(

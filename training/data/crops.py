@@ -112,8 +112,8 @@ def choose(rng: Generator, spots: list[Spot]) -> Spot:
 def other_nuclei(patch: Patch) -> list[Spot]:
     """Return the darkest places of a patch away from its mitoses, up to two: mostly nuclei, which are no mitoses.
 
-    Only where the slide's mitoses are all known. Stage 1's false positives cannot take this part: having seen each patch
-    with its one mitosis, it proposes next to nothing beside it.
+    Only where the slide's mitoses are all known. Stage 1's false positives cannot take this part: having seen each
+    patch with its one mitosis, it proposes next to nothing beside it.
     """
     if not patch.slide:
         return []
