@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import tifffile
 
-FILES = ["detections.csv", "detections.geojson", "hotspots.geojson", "mitotic-figures.json", "overlay.png", "report.html", "run.json"]
+FILES = [
+    "detections.csv",
+    "detections.geojson",
+    "hotspots.geojson",
+    "mitotic-figures.json",
+    "overlay.png",
+    "report.html",
+    "run.json",
+]
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
