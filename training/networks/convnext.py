@@ -47,8 +47,7 @@ class MatmulDepthwise(nn.Conv2d):
             matrix = taps.view(channels, height * width, height * width)
             rows = x.to(dtype).permute(1, 0, 2, 3).reshape(channels, batch, height * width)
             out = torch.bmm(rows, matrix).view(channels, batch, height, width).permute(1, 0, 2, 3)
-            out = out.contiguous(memory_format=torch.channels_last) + self.bias.to(dtype)[:, None, None]
-        return out
+            return out.contiguous(memory_format=torch.channels_last) + self.bias.to(dtype)[:, None, None]
 
     def taps_to_matrix(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
         """Return the (taps, H W H W) zeros and ones that spread a kernel into its matrix, input pixels first."""
