@@ -1,9 +1,9 @@
 """Finds the disc of a given radius that holds the most points: exactly, by branch and bound over its centre.
 
-The places where the centre may lie are cut into cells. In a cell, points that every centre reaches are certain, points that
-only some reach are possible; certain and possible together bound the cell, and the cell with the highest bound is looked
-at next. Where few points are left in doubt, the optimum lies at a corner of the arrangement of circles around them, and all
-corners are tried. Some thousand cells decide among thousands of points.
+The places where the centre may lie are cut into cells. In a cell, points that every centre reaches are certain, points
+that only some reach are doubtful; together they bound what the cell can hold, and the cell with the highest bound is
+looked at next. Where few points are in doubt, the optimum lies at a corner of the arrangement of circles around them,
+and all corners are tried. Some thousand cells decide among thousands of points.
 
 Coordinates are micrometres, because a disc is one only where both axes have one unit.
 """
@@ -120,8 +120,8 @@ def within(centres: Floats, box: Box) -> Floats:
 def corners(near: Floats, radius: float, room: Room) -> Floats:
     """Return where an optimal centre may lie if only (n, 2) points are in doubt.
 
-    The best centres form a region bounded by circles around points, circles around taken fields and the room's sides. It has a
-    corner where two of these meet, or is bounded by whole circles, and then holds the outermost points of one.
+    The best centres form a region bounded by circles around points, circles around taken fields and the room's sides.
+    It has a corner where two of these meet, or is bounded by whole circles, and then holds the outermost points of one.
     """
     centres = np.concatenate([near, room.taken])
     radii = np.concatenate([np.full(len(near), radius), np.full(len(room.taken), room.apart)])

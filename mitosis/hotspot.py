@@ -1,7 +1,7 @@
 """The mitotic count: where a field of a given area holds the most mitotic figures, found exactly.
 
-Fields lie inside the slide: rectangles of 4:3, upright, or circles. 2.37 mm2 is Meuten et al. 2016 (ten high-power fields);
-Cree et al. 2021 ask for counts per mm2 rather than per field, and other tumours for other areas.
+Fields lie inside the slide: upright rectangles of 4:3, or circles. 2.37 mm2 is Meuten et al. 2016 (ten high-power
+fields); Cree et al. 2021 ask for counts per mm2 rather than per field, and other tumours for other areas.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ def find_hotspots(
         points_px: (n, 2) centres of all candidates, x and y in level-0 pixels.
         probability: (n,); a candidate is a mitotic figure from ``threshold`` on.
         threshold: see above.
-        size_px: width and height of the slide. A field that does not fit is cut to it (a circle: made smaller), and its area
-            is stated so.
+        size_px: width and height of the slide. A field that does not fit is cut to it (a circle: made smaller), and its
+            area is stated so.
         spacing_um: micrometres per pixel along x and y.
         area_mm2: the field's area.
         number: how many fields to look for.
         shape: the field's outline.
-        tissue: where the tissue is. Of the places where a field holds the same figures, the one with most tissue is taken.
+        tissue: where the tissue is. Of the places where a field holds the same figures, that with most tissue is taken.
 
     """
     limits = size_px[0] - 1, size_px[1] - 1
@@ -133,6 +133,14 @@ def find_hotspots(
         counts = [int((inside >= threshold + shift).sum()) for shift in (0.0, NEAR, -NEAR)]
         found.append(replace(spot, count=counts[0], count_if_stricter=counts[1], count_if_laxer=counts[2]))
     return found
+
+
+def hotspot_ranks(points_px: Floats, hotspots: list[Hotspot]) -> NDArray[np.int64]:
+    """Return for each of (n, 2) points the rank of the field that holds it, 0 for none."""
+    rank = np.zeros(len(points_px), np.int64)
+    for spot in hotspots:
+        rank[spot.holds(points_px)] = spot.rank
+    return rank
 
 
 def field_size(
