@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mitosis import __version__
 from mitosis.bundle import read_bundle
+from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
 from mitosis.evaluation import evaluate, render
 from mitosis.gpu import Device, build_engine, find_gpu
@@ -60,6 +61,9 @@ def detect_command(
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     report: Annotated[bool, typer.Option(help="Write report.html")] = True,
     asap: Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on a Dask cluster, e.g. tcp://host:8786; see docs/cohort.md")
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
@@ -74,9 +78,12 @@ def detect_command(
 
     def run() -> None:
         paths = find_slides(images)
-        loaded = load_model(model, device, read_config(config) if config else None)
+        settings = read_config(config) if config else None
         options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask)
-        process_slides(paths, output, loaded, options, overwrite)
+        if scheduler:
+            process_on_cluster(scheduler, paths, output, Recipe.of(model, device, settings), options, overwrite)
+        else:
+            process_slides(paths, output, load_model(model, device, settings), options, overwrite)
 
     run_command(run, debug)
 

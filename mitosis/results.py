@@ -17,6 +17,7 @@ from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
 from mitosis.output.asap import ASAP_NAME, write_asap
+from mitosis.output.atomic import remove_leftovers
 from mitosis.output.geojson import detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
 from mitosis.output.overlay import write_overlay
@@ -82,6 +83,7 @@ def process_slide(
     """
     started = time.perf_counter()
     (folder / RUN_NAME).unlink(missing_ok=True)
+    remove_leftovers(folder)
     with open_slide(path, options.spacing_um) as slide:
         wanted = settings(path, model, asdict(options))
         tissue = find_tissue(slide)
@@ -138,22 +140,34 @@ def process_slides(
         slides = bar.add_task("slides", total=len(paths))
         tiles = bar.add_task("tiles", total=None)
         for path in paths:
-            folder = output / path.stem
-            try:
-                if not overwrite and path.is_file() and is_finished(folder, settings(path, model, asdict(options))):
-                    summaries.append(Summary(path.name, skipped=True))
-                else:
-                    summaries.append(process_slide(path, folder, model, options, tile_counter(bar.update, tiles)))
-            except MitosisError as error:
-                summaries.append(Summary(path.name, error=error))
+            summaries.append(attempt(path, output, model, options, overwrite, tile_counter(bar.update, tiles)))
+            if error := summaries[-1].error:
                 log.error("%s", error)
             bar.advance(slides)
+    return concluded(summaries)
+
+
+def attempt(
+    path: Path, output: Path, model: Model, options: Options, overwrite: bool, progress: Progress | None = None
+) -> Summary:
+    """Fill ``output/<stem>/`` unless it is finished already; what the slide fails with becomes part of its summary."""
+    folder = output / path.stem
+    try:
+        if not overwrite and path.is_file() and is_finished(folder, settings(path, model, asdict(options))):
+            return Summary(path.name, skipped=True)
+        return process_slide(path, folder, model, options, progress)
+    except MitosisError as error:
+        return Summary(path.name, error=error)
+
+
+def concluded(summaries: list[Summary]) -> list[Summary]:
+    """Print the table and return the summaries; raises InputError where slides failed, a lone slide's own error."""
     console.print(summary_table(summaries))
     failed = [s.error for s in summaries if s.error]
-    if len(failed) == 1 and len(paths) == 1:
+    if len(failed) == 1 and len(summaries) == 1:
         raise failed[0]
     if failed:
-        raise InputError(f"{len(failed)} of {len(paths)} images failed, the others are done; first: {failed[0]}")
+        raise InputError(f"{len(failed)} of {len(summaries)} images failed, the others are done; first: {failed[0]}")
     return summaries
 
 
