@@ -27,9 +27,11 @@ from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
 from mitosis.errors import BundleError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
+from mitosis.inputs import check_names
 from mitosis.pipeline import Model, Progress, load_model
 from mitosis.provenance import RUN_NAME
-from mitosis.results import Options, Summary, attempt, check_names, concluded
+from mitosis.results import Options, attempt
+from mitosis.summary import Summary, concluded
 from mitosis.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ def process_on_cluster(
             ) from error
     summaries = [found[path.name] for path in paths]
     warn_of_unseen(output, paths, summaries)
-    return concluded(summaries)
+    return concluded(summaries, output)
 
 
 def connect(scheduler: str) -> Client:

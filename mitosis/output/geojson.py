@@ -15,6 +15,7 @@ from mitosis.detections import MITOTIC_FIGURE, NON_MITOTIC_FIGURE, Detections
 from mitosis.hotspot import Hotspot, Shape
 from mitosis.output.atomic import write_whole
 
+DETECTIONS_NAME, HOTSPOTS_NAME = "detections.geojson", "hotspots.geojson"
 COLOURS = {MITOTIC_FIGURE: [0, 190, 60], NON_MITOTIC_FIGURE: [255, 140, 0]}
 # QuPath puts a pixel's corner, not its centre, at whole numbers.
 TO_QUPATH_PX = 0.5
