@@ -15,9 +15,10 @@ import typer
 from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.gpu import Device
+from mitosis.inputs import images_in
 from mitosis.output.grand_challenge import FILE_NAME
 from mitosis.pipeline import Model, load_model
-from mitosis.results import Options, images_in, process_case, process_slides
+from mitosis.results import Options, process_case, process_slides
 from mitosis.serving import PORT, make_server
 from mitosis.terminal import run_command
 

@@ -39,15 +39,20 @@ class Model:
 
 
 def load_model(
-    folder: Path, device: Device = Device.AUTO, config: Config | None = None, cache: Path | None = None
+    folder: Path,
+    device: Device = Device.AUTO,
+    config: Config | None = None,
+    cache: Path | None = None,
+    threads: int | None = None,
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
+    ``threads`` bounds the CPU cores in use, where several processes share a machine.
 
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache)
+    detector, classifier = load_networks(network_shapes(bundle, config), device, cache, threads)
     return Model(bundle, config, detector, classifier)
 
 

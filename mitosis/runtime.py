@@ -35,13 +35,17 @@ class Network(Protocol):
 class OpenVinoNetwork:
     """A network on the CPU. Several requests run at once; ``map`` keeps their order, so results are reproducible."""
 
-    def __init__(self, file: Path, shape: tuple[int, ...], cache: Path | None = None) -> None:
+    def __init__(
+        self, file: Path, shape: tuple[int, ...], cache: Path | None = None, threads: int | None = None
+    ) -> None:
         core = openvino.Core()
         core.set_property({"CACHE_DIR": str(cache)} if cache else {})
         try:
             model = core.read_model(file)
             model.reshape(shape)
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+            # Processes that share a machine must not pin their threads: all would take the first cores.
+            limits = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False} if threads else {}
+            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"} | limits)
         except RuntimeError as error:
             raise BundleError(f"{file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -94,16 +98,18 @@ class OnnxRuntimeNetwork:
 
 
 def load_networks(
-    wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None
+    wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None, threads: int | None = None
 ) -> list[Network]:
     """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
+
+    ``threads`` bounds what they use of the CPU together; None takes all cores.
 
     Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
     """
     gpu = Gpu() if device is Device.CPU else find_gpu()
     chosen = choose_device(device, gpu, [file for file, _ in wanted])
     networks: list[Network] = [
-        OpenVinoNetwork(file, shape, cache) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen, gpu)
+        OpenVinoNetwork(file, shape, cache, threads) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen, gpu)
         for file, shape in wanted
     ]
     log.info("runtime: %s", networks[0].name)

@@ -12,6 +12,8 @@ from mitosis.errors import OutputError
 from mitosis.output.atomic import write_whole
 
 RGB = NDArray[np.uint8]
+
+OVERLAY_NAME = "overlay.png"
 GREEN, ORANGE, WHITE = (0, 190, 60), (255, 140, 0), (255, 255, 255)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
