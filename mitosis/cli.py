@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mitosis import __version__
+from mitosis.adaptive import adaptive_part
 from mitosis.bundle import read_bundle
 from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
@@ -61,6 +62,10 @@ def detect_command(
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     report: Annotated[bool, typer.Option(help="Write report.html")] = True,
     asap: Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")] = False,
+    adaptive_threshold: Annotated[
+        bool,
+        typer.Option("--adaptive-threshold", help="Let the threshold follow each slide's stain, see docs/one-slide.md"),
+    ] = False,
     scheduler: Annotated[
         str | None, typer.Option(help="Run on a Dask cluster, e.g. tcp://host:8786; see docs/cohort.md")
     ] = None,
@@ -79,7 +84,9 @@ def detect_command(
     def run() -> None:
         paths = find_slides(images)
         settings = read_config(config) if config else None
-        options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask)
+        options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask, adaptive_threshold)
+        if adaptive_threshold:
+            adaptive_part(read_bundle(model))
         if scheduler:
             process_on_cluster(scheduler, paths, output, Recipe.of(model, device, settings), options, overwrite)
         else:

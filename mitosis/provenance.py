@@ -48,6 +48,7 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
         },
         "config": model.config.model_dump(),
         "calibration": about.calibration.model_dump() if about.calibration else None,
+        "adaptive": about.adaptive.model_dump() if about.adaptive else None,
         "choices": choices,
     }
 
@@ -75,6 +76,7 @@ def write_run(
             "spacing_source": slide.spacing.source,
             "reader": slide.reader,
         },
+        "threshold": model.config.classifier_threshold,  # differs from that of the settings where it was adapted
         "runtime": {"detector": model.detector.name, "classifier": model.classifier.name},
         "machine": {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
         "seed": None,  # nothing is drawn at random

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from mitosis.adaptive import adapted
 from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
@@ -43,6 +44,7 @@ class Options:
     report: bool = True
     asap: bool = False
     tissue_mask: bool = True  # for slides too large to be decoded whole
+    adaptive_threshold: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def process_slide(
     with open_slide(path, options.spacing_um) as slide:
         wanted = settings(path, model, asdict(options))
         tissue = find_tissue(slide)
+        if options.adaptive_threshold:
+            model = adapted(model, slide)
         masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX
         rows = detect(slide, model, progress, tissue if masked else None)
         detected = time.perf_counter()
