@@ -10,6 +10,7 @@ the run's checkpoint when started again with the same arguments. Run on CPUs by 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from training.data.tiles import TileStream, collate
 from training.networks.yolo11 import MitosisDetector, Scale, Variant
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
+from training.warm_start import start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
 SAVE_EVERY = 100  # steps
@@ -101,6 +103,9 @@ def main(
     variant: Annotated[str, typer.Option(help="stock or improved")] = "improved",
     scale: Annotated[str, typer.Option(help="n, s, m, l or x")] = "n",
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
+    start: Annotated[
+        Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
+    ] = None,
     seed: int = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw tiles, for each that trains")] = 2,
 ) -> None:
@@ -109,12 +114,19 @@ def main(
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
     torch.manual_seed(seed)
-    model = build(variant, scale, settings).to(processes.device)
+    windows, patches = load_windows(data), load_patches(data) if settings.mix.patches else []
+    model = build(variant, scale, settings)
+    path = run / "detector.pt"
+    saved = load_checkpoint(path)
+    if start and not saved:
+        tiles = batches(TileStream(windows, patches, TILE_PX, settings, seed), 8, 0)
+        taken = start_from_bundle(model, start, (x for x, _ in itertools.islice(tiles, 8)))
+        print(f"{taken} of {sum(p.numel() for p in model.parameters())} parameters from {start}", flush=True)
+    model.to(processes.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
     budget, step = Budget(hours * 3600), 0
-    path = run / "detector.pt"
-    if saved := load_checkpoint(path):
+    if saved:
         if (saved["variant"], saved["scale"]) != (variant, scale):
             raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
         model.load_state_dict(saved["model"])
@@ -123,7 +135,6 @@ def main(
         average.state = {name: value.to(processes.device) for name, value in saved["average"].items()}
         budget = Budget(hours * 3600, saved["spent_s"])
     network = processes.wrap(model)
-    windows, patches = load_windows(data), load_patches(data) if settings.mix.patches else []
     steps_per_epoch = settings.epoch_tiles // settings.batch
     drawn, recent = (0, False), 0.0
     source: Iterator[tuple[Tensor, dict[str, Tensor]]] = iter(())
