@@ -10,6 +10,7 @@ The workers read the slides and write the folders themselves: paths must mean th
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -25,7 +26,7 @@ import cv2
 from mitosis import __version__
 from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
-from mitosis.errors import BundleError, MitosisError, RuntimeUnavailableError
+from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
 from mitosis.inputs import check_names
 from mitosis.pipeline import Model, Progress, load_model
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 20  # for the scheduler to answer
+ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
+CONNECT_S = 10  # for the scheduler to answer
 POLL_S = 0.5
 REPORT_S = 0.5  # between two reports of a worker's tiles
 
@@ -160,14 +162,19 @@ def process_on_cluster(
 
 
 def connect(scheduler: str) -> Client:
-    """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers."""
+    """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers.
+
+    Raises InputError for what is no address: Dask's client would not end cleanly after it.
+    """
+    if not ADDRESS.fullmatch(scheduler):
+        raise InputError(f"--scheduler {scheduler}: is no address of a Dask scheduler; give tcp://host:port")
     try:
         from distributed import Client
     except ImportError as error:
         raise RuntimeUnavailableError("--scheduler needs more packages; pip install 'mitosis[cohort]'") from error
     try:
         return Client(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: no such kind of address
+    except OSError as error:  # TimeoutError too
         raise RuntimeUnavailableError(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({one_line(error)}); start one with "
             "`dask scheduler`, or mend the address"
