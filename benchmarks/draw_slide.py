@@ -2,8 +2,8 @@
 
     python benchmarks/draw_slide.py SLIDE.tiff --side 60000 --tissue 0.05
 
-One block of tissue is drawn as in test/make_case.py and encoded once; the slide repeats its tiles inside a disc, so that
-60,000 x 60,000 px are written in seconds.
+One block of tissue is drawn as in test/make_case.py and encoded once; the slide repeats its tiles inside a disc, so
+that 60,000 x 60,000 px are written in seconds.
 """
 
 from __future__ import annotations
