@@ -2,8 +2,8 @@
 
     python benchmarks/merging.py --count 125000 --count 250000 --count 500000 --count 1000000
 
-The boxes lie as tiles report them: nearly half of the objects are seen by two tiles or more, a few pixels apart, and some
-are cut by a tile's edge. Density is that of a million candidates on 250 mm2.
+The boxes lie as tiles report them: nearly half of the objects are seen by two tiles or more, a few pixels apart, and
+some are cut by a tile's edge. Density is that of a million candidates on 250 mm2.
 """
 
 from __future__ import annotations
