@@ -121,7 +121,7 @@ def test_no_labelled_mitosis_is_lost(data: Path, folder: str) -> None:
 
 @pytest.mark.data
 def test_no_patch_is_lost(data: Path) -> None:
-    """Other scanners and species: 32 um of tissue alone on glass, and the mitosis itself is tissue at 8 um per pixel."""
+    """Other scanners and species: 32 um of tissue alone on glass; the mitosis itself is tissue at 8 um per pixel."""
     for path in sorted((data / "patches").rglob("*.jpg"))[::4]:
         rgb = cv2.imread(str(path))[..., ::-1]
         picture = np.full((608, 608, 3), 243, np.uint8)
