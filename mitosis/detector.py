@@ -12,11 +12,6 @@ from mitosis.tiling import Tile
 CUT_MARGIN_PX = 8.0  # one cell of the finest grid (P3/8): a predicted box rarely ends exactly on the tile's edge
 
 
-def prepare_tile(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) RGB bytes -> (1, 3, H, W) in 0..1."""
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-
-
 def read_candidates(raw: NDArray[np.float32], tile: Tile, confidence: float, nms_iou: float) -> Detections:
     """Turn the network's output for one tile into candidates in the *tile's* pixels, best score first.
 

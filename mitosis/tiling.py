@@ -36,6 +36,11 @@ def tile_starts(length_px: int, tile_px: int, overlap: float) -> list[int]:
     return [*range(0, last_px, stride_px), last_px]
 
 
+def by_bands(chosen: list[Tile], band_px: float) -> list[Tile]:
+    """Order tiles band by band from left to right, each band row by row: neighbours in the list are near each other."""
+    return sorted(chosen, key=lambda tile: (tile.x_px // band_px, tile.y_px, tile.x_px))
+
+
 def tiles(width_px: int, height_px: int, tile_px: int, overlap: float) -> Iterator[Tile]:
     """Yield the tiles of a grid row by row."""
     rows, columns = tile_starts(height_px, tile_px, overlap), tile_starts(width_px, tile_px, overlap)

@@ -15,8 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from mitosis.bundle import Bundle, read_bundle
-from mitosis.detector import prepare_tile
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.runtime import OpenVinoNetwork, prepare_pixels
 from training.data.crops import Spot, plain
 from training.data.images import LabelledWindow, load_frames
 from training.export import load_classifier
@@ -27,7 +26,7 @@ Floats = NDArray[np.float32]
 
 def tiles_of(windows: list[LabelledWindow], side_px: int) -> Floats:
     """Return the first tile of each image: (n, 3, side, side)."""
-    return np.concatenate([prepare_tile(w.rgb[:side_px, :side_px]) for w in windows])
+    return np.concatenate([prepare_pixels(w.rgb[None, :side_px, :side_px]) for w in windows])
 
 
 def crops_of(windows: list[LabelledWindow]) -> Floats:
