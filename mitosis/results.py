@@ -16,6 +16,7 @@ from rich.table import Table
 from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
+from mitosis.memory import said_of
 from mitosis.output.asap import ASAP_NAME, write_asap
 from mitosis.output.geojson import detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
@@ -67,7 +68,7 @@ def process_case(path: Path, target: Path, model: Model, spacing_um: float | Non
 
     Raises MitosisError; then nothing was written.
     """
-    with open_slide(path, spacing_um) as slide:
+    with said_of(path), open_slide(path, spacing_um) as slide:
         rows = detect(slide, model)
         write_points(target, to_points(slide, rows))
         log.info("%s: %d mitotic figures of %d candidates", path.name, rows["is_mitotic_figure"].sum(), len(rows))
@@ -82,7 +83,7 @@ def process_slide(
     """
     started = time.perf_counter()
     (folder / RUN_NAME).unlink(missing_ok=True)
-    with open_slide(path, options.spacing_um) as slide:
+    with said_of(path), open_slide(path, options.spacing_um) as slide:
         wanted = settings(path, model, asdict(options))
         tissue = find_tissue(slide)
         masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX

@@ -13,8 +13,9 @@ import openvino
 from numpy.typing import NDArray
 
 from mitosis.config import one_line
-from mitosis.errors import BundleError, RuntimeUnavailableError
+from mitosis.errors import BundleError, MemoryFullError, RuntimeUnavailableError
 from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, choose_device, engine_file, find_gpu
+from mitosis.memory import is_exhausted, limit_bytes, message, requests_that_fit
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,10 @@ class OpenVinoNetwork:
         try:
             model = core.read_model(file)
             model.reshape(shape)
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+            compiled = core.compile_model(model, "CPU", throughput_hints())
         except RuntimeError as error:
+            if is_exhausted(error):
+                raise MemoryFullError(f"{file}: {message()}") from error
             raise BundleError(f"{file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle = [compiled.create_infer_request() for _ in range(count)]
@@ -71,6 +74,13 @@ class OpenVinoNetwork:
         finally:  # abandoned half-way: no request may stay busy
             while running:
                 finish()
+
+
+def throughput_hints() -> dict[str, str | int]:
+    """Return how OpenVINO shall use the CPU: requests on all cores, or as many as the memory holds."""
+    limit = limit_bytes()
+    number = {} if limit is None else {"PERFORMANCE_HINT_NUM_REQUESTS": requests_that_fit(limit)}
+    return {"PERFORMANCE_HINT": "THROUGHPUT"} | number
 
 
 class OnnxRuntimeNetwork:
