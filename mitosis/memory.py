@@ -1,7 +1,7 @@
 """How much memory this process may take, what fits into it, and how an exhausted memory is recognised.
 
-Grand Challenge states a job's memory as ``RLIMIT_DATA``. Going past it fails an allocation, which every library reports in
-its own way; going past a container's limit would end the process without a word, so that limit counts too.
+Grand Challenge states a job's memory as ``RLIMIT_DATA``. Going past it fails an allocation, which every library reports
+in its own way; going past a container's limit would end the process without a word, so that limit counts too.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 python check_output.py FOUND EXPECTED
 
-Numbers differ between CPUs: on the drawn case, bf16 moves a point by at most 0.0009 mm and its probability by at most 0.03
-against fp32. So a point counts as the same within ``DISTANCE_MM`` and ``PROBABILITY``, a name may differ only within
-that reach of the threshold, and a candidate may be absent only where its probability is within that reach of zero.
+Numbers differ between CPUs: on the drawn case, bf16 moves a point by at most 0.0009 mm and its probability by at most
+0.03 against fp32. So a point counts as the same within ``DISTANCE_MM`` and ``PROBABILITY``, a name may differ only
+within that reach of the threshold, and a candidate may be absent only where its probability is within reach of zero.
 """
 
 from __future__ import annotations
