@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mitosis.config import one_line
 from mitosis.errors import BundleError, MemoryFullError, RuntimeUnavailableError
 from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, choose_device, engine_file, find_gpu
-from mitosis.memory import is_exhausted, limit_bytes, message, requests_that_fit
+from mitosis.memory import check_minimum, is_exhausted, limit_bytes, message, requests_that_fit
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ def load_networks(
 
     Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
     """
+    check_minimum()
     gpu = Gpu() if device is Device.CPU else find_gpu()
     chosen = choose_device(device, gpu, [file for file, _ in wanted])
     networks: list[Network] = [

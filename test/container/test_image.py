@@ -22,7 +22,10 @@ from mitosis.bundle import read_bundle
 from mitosis.labels import read_labels
 from mitosis.output.grand_challenge import evaluator_problems, read_points
 
-LOOK = "import importlib.util as u, shutil, sys; sys.exit(bool(u.find_spec('torch') or u.find_spec('pip') or shutil.which('gcc')))"
+LOOK = """
+import importlib.util, shutil, sys
+sys.exit(any(map(importlib.util.find_spec, ("torch", "pip"))) or shutil.which("gcc"))
+"""
 
 
 def test_its_settings(image: str) -> None:

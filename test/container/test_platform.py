@@ -1,4 +1,4 @@
-"""How the platform treats the container, and how the container behaves: input, model, memory, places, signals, serving."""
+"""What the platform does to the container: input, model, memory, places to write, signals, serving."""
 
 import json
 import shutil

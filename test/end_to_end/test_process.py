@@ -1,34 +1,20 @@
 """The entry points as processes, on the drawn case and on real frames."""
 
-import os
-import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
 import pytest
-from challenge_case import BAD_CASES, RESULT, last_line, make_case, make_metaimage_case, no_spacing, noise
+from challenge_case import BAD_CASES, RESULT, last_line, make_case, make_metaimage_case, no_spacing
+from entry import run
 
 from mitosis.evaluation import evaluate_image
 from mitosis.labels import read_labels
 from mitosis.output.grand_challenge import evaluator_problems, read_points
-
-
-def run(root: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, root / "process.py", *arguments]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=os.environ | environment, timeout=600, check=False
-    )
 
 
 def test_the_drawn_case(root: Path, tmp_path: Path) -> None:
@@ -118,75 +104,6 @@ def test_spacing_from_the_environment(root: Path, tmp_path: Path) -> None:
     no_spacing(tmp_path / "case")
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", MITOSIS_SPACING_UM="0.25")
     assert result.returncode == 0, result.stderr
-
-
-@pytest.fixture
-def server(root: Path, tmp_path: Path) -> Iterator[str]:
-    """Run ``process.py --serve`` on a free port; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, root / "process.py", "--serve", "--port", port, "--input", tmp_path / "case"]
-    server = subprocess.Popen([*map(str, command), "--output", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    assert server.wait(30) == 128 + signal.SIGTERM
-
-
-def ask(url: str, method: str = "GET") -> int:
-    """Return the status of an answer."""
-    try:
-        with urlopen(Request(url, method=method, data=b"" if method == "POST" else None), timeout=60) as answer:
-            return int(answer.status)
-    except HTTPError as error:
-        return error.code
-
-
-def test_serving(root: Path, tmp_path: Path, server: str) -> None:
-    """Two cases and a broken one through one loaded model."""
-    for _ in range(300):
-        try:
-            assert ask(f"{server}/health") == 200
-            break
-        except URLError:
-            time.sleep(0.1)
-    make_case(tmp_path / "case")
-    for _ in range(2):
-        assert ask(f"{server}/invoke", "POST") == 201
-        (tmp_path / "out/mitotic-figures.json").unlink()
-    no_spacing(tmp_path / "case")
-    assert ask(f"{server}/invoke", "POST") == 422
-    assert not list((tmp_path / "out").iterdir())
-    assert ask(f"{server}/other", "POST") == 404
-
-
-@pytest.mark.parametrize("gib", [7, 3])
-def test_a_memory_limit(root: Path, tmp_path: Path, gib: int) -> None:
-    """The platform states its memory budget as RLIMIT_DATA."""
-    command = [sys.executable, root / "process.py", "--input", root / "test/input/interf0", "--output", tmp_path]
-    limit = gib * 1024**3
-    result = subprocess.run(
-        list(map(str, command)),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
-        capture_output=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "mitotic-figures.json").exists()
-
-
-def test_termination_leaves_nothing(root: Path, tmp_path: Path) -> None:
-    """SIGTERM in the middle of detection: no output, no temporary file."""
-    make_case(tmp_path / "case", rgb=noise(6000))
-    command = [sys.executable, root / "process.py", "--input", tmp_path / "case", "--output", tmp_path / "out"]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while "runtime" not in process.stderr.readline():  # the models are loaded, detection begins
-            pass
-        time.sleep(0.5)
-        process.terminate()
-        assert process.wait(30) == 128 + signal.SIGTERM
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_input_as_a_symbolic_link(root: Path, tmp_path: Path) -> None:
