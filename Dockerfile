@@ -72,7 +72,8 @@ LABEL org.opencontainers.image.title="mitosis" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/tmp \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT}
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT} \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # The trimmed base as one layer, which is the point:
 # hadolint ignore=DL3067
 COPY --from=root / /

@@ -111,8 +111,8 @@ def build_engine_command(
 
     def run() -> None:
         bundle, gpu = read_bundle(model), find_gpu()
-        for file, shape in network_shapes(bundle, Config()):
-            typer.echo(build_engine(file, shape, gpu))
+        for network in network_shapes(bundle, Config()):
+            typer.echo(build_engine(network, gpu))
 
     run_command(run, debug)
 

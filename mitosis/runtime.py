@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mitosis.config import one_line
 from mitosis.errors import BundleError, MemoryFullError, RuntimeUnavailableError
-from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, choose_device, engine_file, find_gpu
+from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, devices_to_try, engine_file, find_gpu, load_onnxruntime
 from mitosis.memory import check_minimum, is_exhausted, limit_bytes, message, requests_that_fit
 
 log = logging.getLogger(__name__)
@@ -86,16 +86,22 @@ def throughput_hints() -> dict[str, str | int]:
 class OnnxRuntimeNetwork:
     """A network on a GPU through ONNX Runtime's CUDA or TensorRT provider. Not run on a GPU by us."""
 
-    def __init__(self, file: Path, device: Device, gpu: Gpu) -> None:
-        import onnxruntime
-
+    def __init__(self, file: Path, shape: tuple[int, ...], device: Device, gpu: Gpu) -> None:
+        onnxruntime = load_onnxruntime(device)
         wanted = {Device.CUDA: CUDA, Device.TENSORRT: TENSORRT}[device]
-        source = engine_file(file, gpu) if device is Device.TENSORRT else file
-        self._session = onnxruntime.InferenceSession(str(source), providers=[wanted])
+        source = engine_file((file, shape), gpu) if device is Device.TENSORRT else file
+        try:
+            self._session = onnxruntime.InferenceSession(str(source), providers=[wanted])
+            self._input = self._session.get_inputs()[0].name
+            self._session.run(None, {self._input: np.zeros(shape, np.float32)})  # some failures show only now
+        except Exception as error:  # its exceptions share no base but this one
+            raise RuntimeUnavailableError(
+                f"--device {device}: ONNX Runtime cannot run {source} ({one_line(error)[:200]}); use --device cpu"
+            ) from error
         if (got := self._session.get_providers()[0]) != wanted:  # ONNX Runtime falls back silently
             raise RuntimeUnavailableError(f"--device {device}: ONNX Runtime fell back to {got}; use --device cpu")
-        self._input = self._session.get_inputs()[0].name
-        self.name = f"ONNX Runtime {onnxruntime.__version__} {device} compute {gpu.compute_capability}"
+        precision = f"TensorRT {gpu.tensorrt_version} f16" if device is Device.TENSORRT else "CUDA f32"
+        self.name = f"ONNX Runtime {onnxruntime.__version__} {precision} {gpu.card} sm_{gpu.compute_capability}"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Batch]]:
         """See ``Network.map``."""
@@ -106,15 +112,25 @@ class OnnxRuntimeNetwork:
 def load_networks(
     wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None
 ) -> list[Network]:
-    """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
+    """Load networks, each with the shape (B, 3, H, W) of its batches, all on the best device that really works.
 
     Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
     """
     check_minimum()
     gpu = Gpu() if device is Device.CPU else find_gpu()
-    chosen = choose_device(device, gpu, [file for file, _ in wanted])
+    *better, last = devices_to_try(device, gpu, wanted)
+    for one in better:
+        try:
+            return load_on(one, gpu, wanted, cache)
+        except RuntimeUnavailableError as error:
+            log.warning("%s", error)
+    return load_on(last, gpu, wanted, cache)
+
+
+def load_on(device: Device, gpu: Gpu, wanted: list[tuple[Path, tuple[int, ...]]], cache: Path | None) -> list[Network]:
+    """Load networks on one device and log what was really got; raises RuntimeUnavailableError and BundleError."""
     networks: list[Network] = [
-        OpenVinoNetwork(file, shape, cache) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen, gpu)
+        OpenVinoNetwork(file, shape, cache) if device is Device.CPU else OnnxRuntimeNetwork(file, shape, device, gpu)
         for file, shape in wanted
     ]
     log.info("runtime: %s", networks[0].name)
