@@ -9,6 +9,7 @@ DATA   ?= ../shared/data
 RUN    ?= runs/default
 HOURS  ?= 0.5
 BUNDLE ?= runs/default/model
+MODEL  ?= model
 
 export YOLO_AUTOINSTALL = False
 export YOLO_OFFLINE = True
@@ -44,7 +45,7 @@ test-training-image: .venv-train/ready
 	.venv-train/bin/python -m pytest test/container/test_training_image.py
 
 expected: .venv/ready
-	.venv/bin/python process.py --input test/input/interf0 --output test/expected --device cpu --model $(or $(WEIGHTS),model)
+	.venv/bin/python process.py --input test/input/interf0 --output test/expected --device cpu --model $(MODEL)
 	git diff --stat test/expected
 
 lint: .venv-train/ready

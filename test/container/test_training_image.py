@@ -15,6 +15,7 @@ from entry import run
 from tiny_data import write_candidates, write_training_data
 
 from mitosis.bundle import read_bundle
+from mitosis.output.grand_challenge import read_points
 
 IMAGE = "mitosis-train:container-test"
 CONTEXT = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "build.sh", "image.sh")
@@ -71,8 +72,4 @@ def test_checkpoints_become_a_bundle_that_detects(project: Path, root: Path, tmp
     arguments = ["--input", tmp_path / "case", "--output", tmp_path / "out", "--model", tmp_path / "model"]
     detected = run(root, *arguments)
     assert detected.returncode == 0, detected.stderr
-    assert (tmp_path / "out" / RESULT).exists()
-    assert (
-        subprocess.run([sys.executable, "-m", "mitosis.output.grand_challenge", tmp_path / "out" / RESULT]).returncode
-        == 0
-    )
+    read_points(tmp_path / "out" / RESULT)  # valid, whatever two untrained networks found
