@@ -14,6 +14,7 @@ WORKDIR /opt/app
 
 FROM base AS packages
 ARG DEVICE=cpu
+ARG PIP_EXTRA_INDEX_URL
 COPY requirements*.txt ./
 # What only the build needs goes: pip, the packages' own tests, OpenVINO's GPU and NPU plugins and the readers of formats
 # other than ONNX.
