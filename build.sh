@@ -27,5 +27,5 @@ esac
 case "${TARGET:-runtime}" in
   export) echo "wrote the bundle ${OUTPUT:-runs/default/model}" ;;
   train) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed" ;;
-  *) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed, of which the bundle is $(du -sm "$bundle" | cut -f1) MB" ;;
+  *) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed, of which the bundle is $(du -sm --exclude=parameters.safetensors "$bundle" | cut -f1) MB" ;;
 esac

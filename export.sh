@@ -11,8 +11,8 @@ trap 'rm -f dist/*.partial' EXIT
 format=()
 [ "$(basename "$engine")" != podman ] || format=(--format docker-archive)
 "$engine" save ${format[@]+"${format[@]}"} "$image" | gzip -6 >"$archive.partial" || die "$engine could not save $image"
-# Same bundle, same bytes: no times, no users.
-tar -C "$bundle" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=a+rX,u+w -c . | gzip -n -6 >dist/model.tar.gz.partial
+# Same bundle, same bytes: no times, no users. What only training reads stays behind.
+tar -C "$bundle" --exclude=parameters.safetensors --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=a+rX,u+w -c . | gzip -n -6 >dist/model.tar.gz.partial
 mv "$archive.partial" "$archive"
 mv dist/model.tar.gz.partial dist/model.tar.gz
 for file in "$archive" dist/model.tar.gz; do

@@ -1,10 +1,15 @@
 """The smallest data folder that both stages can be trained on: drawn, one object of each kind."""
 
+import itertools
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from training.data.images import is_held_out
 
 MITOSIS, LOOK_ALIKE = [39, 39, 89, 89], [300, 300, 350, 350]  # corners
 
@@ -26,8 +31,16 @@ def write_training_data(folder: Path) -> Path:
     image |= {"split": "val", "spacing_um": 0.25, "width": 704, "height": 704, "scanner": "drawn"}
     document = {"categories": names, "images": [image], "annotations": labels}
     (folder / "frames.json").write_text(json.dumps(document))
-    (folder / "patches.csv").write_text("file,source,slide,x,y\na.png,S,,,\n")
+    seen = next(name for name in names_of_patches() if not is_held_out(f"S{name}"))
+    held_out = next(name for name in names_of_patches() if is_held_out(f"S{name}"))
+    for name in (seen, held_out):
+        shutil.copy(folder / "patches/a.png", folder / "patches" / name)
+    (folder / "patches.csv").write_text(f"file,source,slide,x,y\n{seen},S,,,\n{held_out},S,,,\n")
     return folder
+
+
+def names_of_patches() -> Iterator[str]:
+    return (f"{number}.png" for number in itertools.count())
 
 
 def write_candidates(run: Path) -> None:

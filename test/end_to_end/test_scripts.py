@@ -95,7 +95,8 @@ def test_what_has_changed_since_the_test_is_not_exported(project: Path, what: st
 
 
 def test_the_bundles_tarball_does_not_depend_on_times(project: Path) -> None:
-    """Its files lie at the top, where the platform unpacks it."""
+    """Its files lie at the top, where the platform unpacks it; parameters to train on do not travel."""
+    (project / "model/parameters.safetensors").write_bytes(b"weights")
     assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
     found = []
     for _ in range(2):
@@ -105,6 +106,7 @@ def test_the_bundles_tarball_does_not_depend_on_times(project: Path) -> None:
     assert found[0] == found[1]
     with tarfile.open(project / "dist/model.tar.gz") as tar:
         assert "./bundle.yaml" in tar.getnames()
+        assert "./parameters.safetensors" not in tar.getnames()
 
 
 def test_an_interrupted_export_leaves_nothing(project: Path) -> None:
