@@ -1,19 +1,22 @@
 # make demo    find the planted mitotic figures in the drawn case      (about 100 MB of packages; no torch)
 # make test    every test, with linters and types                      (adds torch: minutes of downloads)
 # make test-container   the image, built and run (needs docker, or ENGINE=podman)
+# make test-training-image   the Dockerfile's stages train and export, built and run (20 GB of disk)
+# make expected         what test.sh compares with, anew: after new weights in model/, or a change that moves results
 # make train   both stages on labelled images, exported as a bundle    (HOURS of CPU)
 PYTHON ?= python3
 DATA   ?= ../shared/data
 RUN    ?= runs/default
 HOURS  ?= 0.5
 BUNDLE ?= runs/default/model
+MODEL  ?= model
 
 export YOLO_AUTOINSTALL = False
 export YOLO_OFFLINE = True
 export YOLO_CONFIG_DIR = /tmp/mitosis-yolo
 export MITOSIS_DATA = $(DATA)
 
-.PHONY: demo test test-container lint train case clean
+.PHONY: demo test test-container test-training-image expected lint train case clean
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -36,7 +39,14 @@ test: .venv-train/ready lint
 	.venv-train/bin/python -m pytest test/training
 
 test-container: .venv-train/ready
-	.venv-train/bin/python -m pytest test/container
+	.venv-train/bin/python -m pytest test/container/test_image.py test/container/test_platform.py
+
+test-training-image: .venv-train/ready
+	.venv-train/bin/python -m pytest test/container/test_training_image.py
+
+expected: .venv/ready
+	.venv/bin/python process.py --input test/input/interf0 --output test/expected --device cpu --model $(MODEL)
+	git diff --stat test/expected
 
 lint: .venv-train/ready
 	.venv-train/bin/ruff check .

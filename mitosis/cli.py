@@ -20,7 +20,7 @@ from mitosis.hotspot import DEFAULT_AREA_MM2, Shape
 from mitosis.inputs import find_slides
 from mitosis.labels import read_labels
 from mitosis.output.table import check_parquet
-from mitosis.pipeline import load_model, network_shapes
+from mitosis.pipeline import load_model, network_files
 from mitosis.rerun import read_record
 from mitosis.results import Options, process_slides
 from mitosis.terminal import run_command
@@ -93,7 +93,16 @@ def detect_command(
 
     def run() -> None:
         options = Options(
-            spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask, hotspot_shape, parquet, adaptive_threshold
+            spacing,
+            overlay,
+            hotspot_area,
+            hotspots,
+            report,
+            asap,
+            tissue_mask,
+            hotspot_shape,
+            parquet,
+            adaptive_threshold,
         )
         settings = read_config(config) if config else None
         record = read_record(like) if like else None
@@ -159,8 +168,8 @@ def build_engine_command(
 
     def run() -> None:
         bundle, gpu = read_bundle(model), find_gpu()
-        for file, shape, _ in network_shapes(bundle, Config()):
-            typer.echo(build_engine(file, shape, gpu))
+        for network in network_files(bundle, Config()):
+            typer.echo(build_engine(network, gpu))
 
     run_command(run, debug)
 

@@ -26,6 +26,7 @@ import cv2
 from mitosis import __version__
 from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
+from mitosis.cpu import CpuUse
 from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
 from mitosis.inputs import check_names
@@ -67,7 +68,7 @@ class Recipe:
             raise RuntimeUnavailableError(
                 f"runs mitosis {__version__} and not {self.version}; install the same version"
             )
-        model = load_model(self.folder, self.device, self.config, threads=threads)
+        model = load_model(self.folder, self.device, self.config, CpuUse(threads=threads))
         if model.bundle.description != self.description:
             raise BundleError(f"{self.folder}: holds another bundle there; copy the same to every machine")
         cv2.setNumThreads(threads)

@@ -19,11 +19,13 @@ from mitosis.bundle import Bundle, read_bundle
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
+from mitosis.cpu import CpuUse
 from mitosis.detections import Detections, empty_detections
 from mitosis.detector import read_candidates
 from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Network, NetworkFile, load_networks
+from mitosis.network import Network, NetworkFile
+from mitosis.runtime import load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, by_bands, tiles
 from mitosis.tissue import TissueMask
@@ -47,21 +49,20 @@ def load_model(
     folder: Path,
     device: Device = Device.AUTO,
     config: Config | None = None,
-    cache: Path | None = None,
-    threads: int | None = None,
+    use: CpuUse = CpuUse(),  # noqa: B008 - frozen
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
-    ``threads`` bounds the CPU cores in use, where several processes share a machine.
+    ``use`` says how much of a CPU and in what precision.
 
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache, threads)
+    detector, classifier = load_networks(network_files(bundle, config), device, use)
     return Model(bundle, config, detector, classifier)
 
 
-def network_shapes(bundle: Bundle, config: Config) -> list[NetworkFile]:
+def network_files(bundle: Bundle, config: Config) -> list[NetworkFile]:
     """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
     return [

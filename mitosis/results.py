@@ -17,6 +17,7 @@ from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, Shape, find_hotspots
 from mitosis.inputs import check_names
+from mitosis.memory import said_of
 from mitosis.output.asap import ASAP_NAME, write_asap
 from mitosis.output.atomic import remove_leftovers
 from mitosis.output.geojson import DETECTIONS_NAME, HOTSPOTS_NAME, detection_features, hotspot_features, write_features
@@ -66,7 +67,7 @@ def process_case(path: Path, target: Path, model: Model, spacing_um: float | Non
 
     Raises MitosisError; then nothing was written.
     """
-    with open_slide(path, spacing_um) as slide:
+    with said_of(path), open_slide(path, spacing_um) as slide:
         rows = detect(slide, model)
         write_points(target, to_points(slide, rows))
         log.info("%s: %d mitotic figures of %d candidates", path.name, rows["is_mitotic_figure"].sum(), len(rows))
@@ -83,9 +84,9 @@ def process_slide(
     began, watch = datetime.now(UTC), Stopwatch()
     if options.parquet:
         check_parquet()
-    with watch("opening"):
+    with said_of(path), watch("opening"):
         slide = open_slide(path, options.spacing_um)
-    with slide:
+    with said_of(path), slide:
         slide.stopwatch = watch
         wanted = settings(path, model, asdict(options))
         clear(folder)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mitosis.runtime import Batch, Item, Network
+    from mitosis.network import Batch, Item, Network
 
 
 class Stopwatch:

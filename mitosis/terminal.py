@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mitosis.errors import MitosisError, OutputError
+from mitosis.errors import MemoryFullError, MitosisError
+from mitosis.memory import is_exhausted, message
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -88,11 +89,11 @@ def run_command(command: Callable[[], None], debug: bool) -> None:
         command()
     except MitosisError as error:
         fail(str(error), error.exit_code, debug)
-    except MemoryError:
-        fail("the memory is full; use a machine with more, or a smaller image", OutputError.exit_code, debug)
     except KeyboardInterrupt:
         fail("interrupted; results finished so far are kept", 128 + signal.SIGINT, debug)
     except Exception as error:
+        if is_exhausted(error):
+            fail(message(), MemoryFullError.exit_code, debug)
         fail(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run with --debug and report it",
             70,
