@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mitosis.network import Batch, Item, Network
+    from mitosis.network import Batch, Item, Network, Output
 
 
 class Stopwatch:
@@ -52,7 +52,7 @@ class TimedNetwork:
         self.name = network.name
         self._network, self._watch, self._step = network, watch, step
 
-    def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Batch]]:
+    def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
         """See ``Network.map``."""
         results = iter(self._network.map(self._given(items)))
         while True:

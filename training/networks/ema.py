@@ -42,7 +42,7 @@ class EMA(nn.Module):
         batch, channels, height, width = x.shape
         pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C), no copy where x is channels-last
         rows, columns = pixels.mean(2), pixels.mean(1)  # (B, H, C), (B, W, C)
-        gate_h, gate_w = self.gates(torch.cat([rows, columns], 1)).split([height, width], 1)
+        gate_h, gate_w = self.gates(torch.cat([rows, columns], 1)).split([height, width], 1)  # type: ignore[no-untyped-call]
         gated = pixels * gate_h[:, :, None] * gate_w[:, None]
         gated = gated.reshape(batch, height * width, channels)
         centred = gated - gated.mean(1, keepdim=True)
