@@ -17,6 +17,7 @@ from mitosis.hotspot import DEFAULT_AREA_MM2
 from mitosis.labels import read_labels
 from mitosis.pipeline import load_model, network_shapes
 from mitosis.results import Options, find_slides, process_slides
+from mitosis.runtime import Precision
 from mitosis.terminal import run_command
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "model"
@@ -50,6 +51,9 @@ def detect_command(
     ] = None,
     model: Annotated[Path, typer.Option(help="Folder of the model bundle")] = DEFAULT_MODEL,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 where it has that, else f32")
+    ] = Precision.AUTO,
     config: Annotated[
         Path | None, typer.Option(help="YAML with thresholds, see resources/config.yaml; wins over the bundle's")
     ] = None,
@@ -74,7 +78,7 @@ def detect_command(
 
     def run() -> None:
         paths = find_slides(images)
-        loaded = load_model(model, device, read_config(config) if config else None)
+        loaded = load_model(model, device, read_config(config) if config else None, precision=precision)
         options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask)
         process_slides(paths, output, loaded, options, overwrite)
 

@@ -18,7 +18,7 @@ from mitosis.detections import Detections, empty_detections
 from mitosis.detector import prepare_tile, read_candidates
 from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Network, load_networks
+from mitosis.runtime import Network, Precision, load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, tiles
 from mitosis.tissue import TissueMask
@@ -39,7 +39,11 @@ class Model:
 
 
 def load_model(
-    folder: Path, device: Device = Device.AUTO, config: Config | None = None, cache: Path | None = None
+    folder: Path,
+    device: Device = Device.AUTO,
+    config: Config | None = None,
+    cache: Path | None = None,
+    precision: Precision = Precision.AUTO,
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
 
@@ -47,7 +51,7 @@ def load_model(
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache)
+    detector, classifier = load_networks(network_shapes(bundle, config), device, cache, precision)
     return Model(bundle, config, detector, classifier)
 
 

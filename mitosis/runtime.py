@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,14 @@ Item = TypeVar("Item")
 Batch = NDArray[np.float32]
 
 
+class Precision(StrEnum):
+    """Of the arithmetic on a CPU. ``auto`` is bf16 where the CPU has it, else f32. 8-bit integers are a bundle's."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
+
+
 class Network(Protocol):
     """A loaded network: one input, one output, a fixed batch shape."""
 
@@ -35,13 +44,18 @@ class Network(Protocol):
 class OpenVinoNetwork:
     """A network on the CPU. Several requests run at once; ``map`` keeps their order, so results are reproducible."""
 
-    def __init__(self, file: Path, shape: tuple[int, ...], cache: Path | None = None) -> None:
+    def __init__(
+        self, file: Path, shape: tuple[int, ...], cache: Path | None = None, precision: Precision = Precision.AUTO
+    ) -> None:
         core = openvino.Core()
+        if precision is Precision.BF16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailableError("--precision bf16: this CPU has no bf16; use --precision auto or f32")
+        hint = {} if precision is Precision.AUTO else {"INFERENCE_PRECISION_HINT": str(precision)}
         core.set_property({"CACHE_DIR": str(cache)} if cache else {})
         try:
             model = core.read_model(file)
             model.reshape(shape)
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"} | hint)
         except RuntimeError as error:
             raise BundleError(f"{file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -94,16 +108,23 @@ class OnnxRuntimeNetwork:
 
 
 def load_networks(
-    wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None
+    wanted: list[tuple[Path, tuple[int, ...]]],
+    device: Device,
+    cache: Path | None = None,
+    precision: Precision = Precision.AUTO,
 ) -> list[Network]:
     """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
 
-    Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
+    Raises RuntimeUnavailableError when a device or a precision is asked for and cannot be had, BundleError when a file is no network.
     """
     gpu = Gpu() if device is Device.CPU else find_gpu()
     chosen = choose_device(device, gpu, [file for file, _ in wanted])
+    if precision is not Precision.AUTO and chosen is not Device.CPU:
+        raise RuntimeUnavailableError(f"--precision {precision} is for the CPU; add --device cpu or leave it out")
     networks: list[Network] = [
-        OpenVinoNetwork(file, shape, cache) if chosen is Device.CPU else OnnxRuntimeNetwork(file, chosen, gpu)
+        OpenVinoNetwork(file, shape, cache, precision)
+        if chosen is Device.CPU
+        else OnnxRuntimeNetwork(file, chosen, gpu)
         for file, shape in wanted
     ]
     log.info("runtime: %s", networks[0].name)
