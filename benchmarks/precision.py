@@ -30,6 +30,7 @@ SETS = {
     "test": ("frames", "frames.json", "test"),
     "aperio": ("aperio", "aperio.json", None),
 }
+DEFAULT_MODELS, DEFAULT_SETS = [ROOT / "model"], ["test"]
 THRESHOLDS = np.arange(0.02, 0.99, 0.02).round(2)
 
 
@@ -86,10 +87,10 @@ def line(name: str, result: Result, reference: Result) -> str:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with frames.json and aperio.json")],
-    model: Annotated[list[Path], typer.Option(help="Bundles; the first in fp32 is what others are compared with")] = [
-        ROOT / "model"
-    ],
-    sets: Annotated[list[str], typer.Option(help=f"Of {', '.join(SETS)}")] = ["test"],
+    model: Annotated[
+        list[Path], typer.Option(help="Bundles; the first in fp32 is what the others are compared with")
+    ] = DEFAULT_MODELS,
+    sets: Annotated[list[str], typer.Option(help=f"Of {', '.join(SETS)}")] = DEFAULT_SETS,
 ) -> None:
     """Print the table of benchmarks/README.md."""
     runs = [(folder, precision) for folder in model for precision in (Precision.F32, Precision.AUTO)]

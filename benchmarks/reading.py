@@ -2,8 +2,8 @@
 
     taskset -c 0,1 python -m benchmarks.reading [REGION]
 
-The region is written as a JPEG-compressed, tiled TIFF, as it is and repeated to four times its area; each reader runs in
-a process of its own. Up to 64 megapixels we decode an image once and keep it, beyond that we read windows.
+The region is written as a JPEG-compressed, tiled TIFF, as it is and repeated to four times its area; each reader runs
+in a process of its own. Up to 64 megapixels we decode an image once and keep it, beyond that we read windows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TILE_PX, OVERLAP = 512, 0.2
 
 
 def read_with_simpleitk(path: Path) -> tuple[float, float]:
-    """Read the whole image into an array, as the challenge's own templates do; seconds, and the peak of the process in MB."""
+    """Read the whole image into an array, as the challenge's templates do; seconds, the process's peak in MB."""
     import SimpleITK as sitk
 
     started_s = time.perf_counter()
@@ -43,7 +43,7 @@ def read_with_simpleitk(path: Path) -> tuple[float, float]:
 
 
 def read_with_ours(path: Path) -> tuple[float, float]:
-    """Read all tiles that detection would read, overlap included; seconds, and the peak of the process in MB."""
+    """Read all tiles that detection would read, overlap included; seconds, the process's peak in MB."""
     from mitosis.slide import open_slide
     from mitosis.tiling import tiles
 

@@ -77,7 +77,7 @@ def sahi(model: Path, spacing_um: float, confidence: float) -> Detect:
             verbose=0,
         )
         boxes = np.array([found.bbox.to_xyxy() for found in result.object_prediction_list]).reshape(-1, 4)
-        return (boxes[:, :2] + boxes[:, 2:]) / 2
+        return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2)
 
     return run
 
@@ -92,7 +92,7 @@ def published(model: Path, spacing_um: float, confidence: float) -> Detect:
 
     def run(path: Path) -> Points:
         boxes = np.array(run_published_loop(path, loaded, confidence)).reshape(-1, 5)
-        return (boxes[:, :2] + boxes[:, 2:4]) / 2
+        return np.asarray((boxes[:, :2] + boxes[:, 2:4]) / 2)
 
     return run
 

@@ -115,7 +115,8 @@ def load_networks(
 ) -> list[Network]:
     """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
 
-    Raises RuntimeUnavailableError when a device or a precision is asked for and cannot be had, BundleError when a file is no network.
+    Raises RuntimeUnavailableError when a device or a precision is asked for and cannot be had, BundleError when a file
+    is no network.
     """
     gpu = Gpu() if device is Device.CPU else find_gpu()
     chosen = choose_device(device, gpu, [file for file, _ in wanted])
