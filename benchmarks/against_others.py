@@ -1,6 +1,6 @@
 """Ours against what people would use instead: same image, one run, in turn, each in a process of its own.
 
-    taskset -c 0,1 python -m benchmarks.against_others [REGION] [--spacing 0.25] [--run RUN]
+    taskset -c 0,1 python -m benchmarks.against_others [REGION] [--spacing 0.25]
 
 Prints the medians and how often ours goes into each. Ours does both stages and writes the challenge's file; the rivals
 do stage 1 alone. Needs the extra ``train`` and benchmarks/requirements.txt.
@@ -50,14 +50,14 @@ class Measured:
     points: list[list[float]]
 
 
-def entries(bundle: Bundle, folder: Path, run: Path | None, chosen: list[str]) -> list[Entry]:
+def entries(bundle: Bundle, folder: Path, chosen: list[str]) -> list[Entry]:
     """Prepare every contender's weights in ``folder``; ours comes first."""
     from benchmarks.weights import for_onnx_runtime, for_openvino, for_torch
 
-    same, torch_weights = "the bundle's", "the run's" if run else "random"
+    same = "the bundle's"
     found = [Entry("ours, both stages", "ours", bundle.folder, same)]
     if "sahi-torch" in chosen or "published" in chosen:
-        checkpoint = for_torch(bundle, folder, run)
+        checkpoint, torch_weights = for_torch(bundle, folder)
     if "sahi-torch" in chosen:
         found.append(Entry("Ultralytics + SAHI, torch fp32", "sahi", checkpoint, torch_weights))
     if "sahi-onnx" in chosen:
@@ -111,7 +111,6 @@ def main(
     image: Annotated[Path | None, typer.Argument(help="A JPEG or PNG region; default: a drawn one")] = None,
     spacing: Annotated[float, typer.Option(help="Micrometres per pixel")] = SPACING_UM,
     model: Annotated[Path, typer.Option(help="Our bundle")] = ROOT / "model",
-    run: Annotated[Path | None, typer.Option(help="The bundle's training run, for torch; default: random")] = None,
     rounds: Annotated[int, typer.Option(help="Times each contender runs; medians are printed")] = 3,
     rival: Annotated[list[str], typer.Option(help="Only these")] = RIVALS,
 ) -> None:
@@ -124,7 +123,7 @@ def main(
         area_mm2 = width * height * (spacing / 1000) ** 2
         bundle = read_bundle(model)
         confidence = bundle.description.operating_point.detector_confidence or 0.2
-        contenders = entries(bundle, folder, run, rival)
+        contenders = entries(bundle, folder, rival)
         measured = measure(contenders, rounds, path, spacing, confidence)
     print(f"{path.name}: {width} x {height} px, {area_mm2:.2f} mm2; {bundle.description.detector.architecture}, "
           f"stage 1 from {confidence} on; medians of {rounds}\n")  # fmt: skip

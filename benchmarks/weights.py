@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import onnx
 import openvino
@@ -11,8 +10,8 @@ import torch
 import yaml
 
 from mitosis.bundle import Bundle
-from training.mine_candidates import load_detector
-from training.networks.yolo11 import MitosisDetector, Scale, Variant
+from training.networks.yolo11 import MitosisDetector
+from training.warm_start import FILE_NAME, start_from_bundle
 
 NAMES = {0: "mitotic figure"}
 
@@ -42,18 +41,19 @@ def for_openvino(bundle: Bundle, folder: Path) -> Path:
     return path
 
 
-def for_torch(bundle: Bundle, folder: Path, run: Path | None) -> Path:
-    """Write a checkpoint that ``YOLO(path)`` loads: the weights of a training run, or random ones.
+def for_torch(bundle: Bundle, folder: Path) -> tuple[Path, str]:
+    """Write a checkpoint that ``YOLO(path)`` loads; returns whose weights it holds, too.
 
-    A bundle holds no checkpoint. Random weights cost the same arithmetic and propose nothing, which spares the rival
-    its suppression.
+    A bundle without parameters gives random ones: they cost the same arithmetic and propose nothing, which spares the
+    rival its suppression.
     """
-    scale, variant = bundle.description.detector.architecture.removeprefix("yolo11").split()
-    if scale not in get_args(Scale) or variant not in get_args(Variant):
-        raise SystemExit(f"no torch network for '{bundle.description.detector.architecture}'")
+    scale, variant = bundle.description.detector.architecture.removeprefix("yolo11").split()[:2]
     torch.manual_seed(0)
-    model = load_detector(run) if run else MitosisDetector(variant, scale)  # type: ignore[arg-type]
+    model, whose = MitosisDetector(variant, scale), "random"  # type: ignore[arg-type]
+    if (bundle.folder / FILE_NAME).is_file():
+        start_from_bundle(model, bundle.folder, "detector")
+        whose = "the bundle's"
     model.names, model.args = NAMES, dict(vars(model.args))
     path = folder / "detector.pt"
-    torch.save({"model": model.to(memory_format=torch.contiguous_format).eval(), "train_args": {}}, path)
-    return path
+    torch.save({"model": model.eval(), "train_args": {}}, path)
+    return path, whose

@@ -33,7 +33,7 @@ from training.export import store_half
 
 logging.getLogger("nncf").setLevel(logging.WARNING)  # it names every layer that it leaves alone
 
-KEPT_TYPES = ("Sigmoid", "Mul", "Add", "Sub", "Div", "ReduceMean", "ReduceSum", "Softmax", "Concat", "Resize")
+KEPT_TYPES = ("Sigmoid", "MatMul", "Mul", "Add", "Sub", "Div", "ReduceMean", "ReduceSum", "Softmax", "Concat", "Resize")
 SUFFIX = "int8"
 
 Batch = NDArray[np.float32]
