@@ -27,7 +27,7 @@ export MITOSIS_DATA = $(DATA)
 .venv-train/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/pip install -q torch==2.14.1 torchvision==0.29.1
-	.venv-train/bin/pip install -q -e '.[train,evaluate,cohort,dev]'
+	.venv-train/bin/pip install -q -e '.[train,quantise,evaluate,cohort,dev]'
 	touch $@
 
 demo: .venv/ready

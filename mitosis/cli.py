@@ -13,6 +13,7 @@ from mitosis.adaptive import adaptive_part
 from mitosis.bundle import read_bundle
 from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
+from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import InputError
 from mitosis.evaluation import evaluate, render
 from mitosis.gpu import Device, build_engine, find_gpu
@@ -56,6 +57,9 @@ def detect_command(
     ] = None,
     model: Annotated[Path, typer.Option(help="Folder of the model bundle")] = DEFAULT_MODEL,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 where it has that, else f32")
+    ] = Precision.AUTO,
     config: Annotated[
         Path | None, typer.Option(help="YAML with thresholds, see resources/config.yaml; wins over the bundle's")
     ] = None,
@@ -117,9 +121,11 @@ def detect_command(
         if options.adaptive_threshold:
             adaptive_part(read_bundle(model))
         if scheduler:
-            process_on_cluster(scheduler, paths, output, Recipe.of(model, device, settings), options, overwrite)
+            process_on_cluster(
+                scheduler, paths, output, Recipe.of(model, device, settings, precision), options, overwrite
+            )
             return
-        loaded = load_model(model, device, settings)
+        loaded = load_model(model, device, settings, CpuUse(precision))
         if record:
             record.check_model(loaded)
         process_slides(paths, output, loaded, options, overwrite)

@@ -26,7 +26,7 @@ import cv2
 from mitosis import __version__
 from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
-from mitosis.cpu import CpuUse
+from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
 from mitosis.inputs import check_names
@@ -55,12 +55,13 @@ class Recipe:
     description: Description
     device: Device
     config: Config | None
+    precision: Precision = Precision.AUTO
     version: str = __version__
 
     @classmethod
-    def of(cls, folder: Path, device: Device, config: Config | None) -> Self:
+    def of(cls, folder: Path, device: Device, config: Config | None, precision: Precision = Precision.AUTO) -> Self:
         """Describe a bundle that lies here; raises BundleError."""
-        return cls(folder.absolute(), read_bundle(folder).description, device, config)
+        return cls(folder.absolute(), read_bundle(folder).description, device, config, precision)
 
     def load(self, threads: int) -> Model:
         """Load the model; raises BundleError, RuntimeUnavailableError."""
@@ -68,7 +69,7 @@ class Recipe:
             raise RuntimeUnavailableError(
                 f"runs mitosis {__version__} and not {self.version}; install the same version"
             )
-        model = load_model(self.folder, self.device, self.config, CpuUse(threads=threads))
+        model = load_model(self.folder, self.device, self.config, CpuUse(self.precision, threads))
         if model.bundle.description != self.description:
             raise BundleError(f"{self.folder}: holds another bundle there; copy the same to every machine")
         cv2.setNumThreads(threads)

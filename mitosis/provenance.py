@@ -66,6 +66,7 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
             "detector_sha256": about.detector.sha256,
             "classifier_sha256": about.classifier.sha256,
         },
+        "runtime": model.detector.name,  # the precision decides, too
         "config": model.config.model_dump(),
         "calibration": about.calibration.model_dump() if about.calibration else None,
         "adaptive": about.adaptive.model_dump() if about.adaptive else None,

@@ -59,12 +59,10 @@ def load_networks(
     is no network.
     """
     check_minimum()
-    if use.precision is not Precision.AUTO and device is Device.AUTO:
-        device = Device.CPU
-    if use.precision is not Precision.AUTO and device is not Device.CPU:
-        raise RuntimeUnavailableError(f"--precision {use.precision} is for the CPU; add --device cpu or leave it out")
     gpu = Gpu() if device is Device.CPU else find_gpu()
     *better, last = devices_to_try(device, gpu, wanted)
+    if use.precision is not Precision.AUTO and (better or last is not Device.CPU):
+        raise RuntimeUnavailableError(f"--precision {use.precision} is for the CPU; add --device cpu or leave it out")
     for one in better:
         try:
             return load_on(one, gpu, wanted, use)

@@ -61,7 +61,7 @@ def test_an_engine_of_other_weights_or_another_shape_is_not_used(networks: list[
     add_engines(networks, T4)
     first, other = networks
     assert devices_to_try(Device.AUTO, T4, [first._replace(shape=(4, 3, 512, 512)), other])[0] is Device.CUDA
-    file.write_bytes(b"weights of a longer training")
+    first.file.write_bytes(b"weights of a longer training")
     assert devices_to_try(Device.AUTO, T4, networks)[0] is Device.CUDA
 
 
