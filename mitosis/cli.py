@@ -80,7 +80,7 @@ def detect_command(
         typer.Option("--adaptive-threshold", help="Let the threshold follow each slide's stain, see docs/one-slide.md"),
     ] = False,
     scheduler: Annotated[
-        str | None, typer.Option(help="Run on a Dask cluster, e.g. tcp://host:8786; see docs/cohort.md")
+        str | None, typer.Option(help="Run on a Dask cluster: tcp://host:port or its scheduler file")
     ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:

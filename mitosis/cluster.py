@@ -9,6 +9,7 @@ The workers read the slides and write the folders themselves: paths must mean th
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -166,8 +167,11 @@ def process_on_cluster(
 def connect(scheduler: str) -> Client:
     """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers.
 
-    Raises InputError for what is no address: Dask's client would not end cleanly after it.
+    ``scheduler`` is its address, or the file that `dask scheduler --scheduler-file` wrote. Raises InputError for what is
+    neither: Dask's client would not end cleanly after it.
     """
+    if scheduler.endswith(".json"):
+        scheduler = read_address(Path(scheduler))
     if not ADDRESS.fullmatch(scheduler):
         raise InputError(f"--scheduler {scheduler}: is no address of a Dask scheduler; give tcp://host:port")
     try:
@@ -181,6 +185,21 @@ def connect(scheduler: str) -> Client:
             f"--scheduler {scheduler}: no Dask scheduler answers there ({one_line(error)}); start one with "
             "`dask scheduler`, or mend the address"
         ) from error
+
+
+def read_address(file: Path) -> str:
+    """Return the address in a scheduler file, waiting a little for it to be written; raises InputError."""
+    patience = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > patience:
+                raise InputError(
+                    f"--scheduler {file}: is no scheduler file ({one_line(error)}); start the scheduler with "
+                    f"`dask scheduler --scheduler-file {file}`"
+                ) from error
+        time.sleep(POLL_S)
 
 
 def spread(client: Client, paths: Sequence[Path], submit: Callable[[Client, Path, str], Future]) -> Iterator[Summary]:

@@ -48,7 +48,7 @@ class Shell:
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
             self.groups.append(process.pid)
-            code = process.wait(timeout=600)
+            code = process.wait(timeout=300)
         said = log.read_text()
         assert code == 0, f"{block}\n{said}"
         return said

@@ -150,7 +150,11 @@ def test_a_worker_of_several_threads_takes_one_slide_at_a_time(cluster: Cluster,
 
 @pytest.mark.parametrize(
     ("address", "code", "advice"),
-    [("nonsense://here:1", 2, "tcp://host:port"), ("tcp://127.0.0.1:1", 5, "no Dask scheduler answers")],
+    [
+        ("nonsense://here:1", 2, "tcp://host:port"),
+        ("tcp://127.0.0.1:1", 5, "no Dask scheduler answers"),
+        ("nowhere.json", 2, "--scheduler-file"),
+    ],
 )
 def test_no_scheduler(tmp_path: Path, address: str, code: int, advice: str) -> None:
     found, err = detect(tmp_path / "a.tiff", "--output", tmp_path, "--scheduler", address)
