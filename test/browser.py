@@ -68,6 +68,13 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    def until(self, condition: str, seconds: float = 20) -> None:
+        """Wait until an expression is true; some events come only after the key that causes them."""
+        deadline = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"never true: {condition}"
+            time.sleep(0.05)
+
     def press(self, key: str, times: int = 1) -> None:
         """Press a key as a user does."""
         about: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
