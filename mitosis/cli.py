@@ -20,6 +20,7 @@ from mitosis.gpu import Device, build_engine, find_gpu
 from mitosis.hotspot import DEFAULT_AREA_MM2, Shape
 from mitosis.inputs import find_slides
 from mitosis.labels import read_labels
+from mitosis.output.gallery import write_gallery
 from mitosis.output.table import check_parquet
 from mitosis.pipeline import load_model, network_files
 from mitosis.rerun import read_record
@@ -149,6 +150,12 @@ def evaluate_command(
     predictions: Annotated[Path, typer.Option(help="What `mitosis detect --output` wrote")],
     labels: Annotated[Path, typer.Option(help="Labels in MIDOG++'s JSON form")],
     split: Annotated[str | None, typer.Option(help="Only images of this split, e.g. test")] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Folder for pictures: hits, false alarms and misses drawn on each image")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images, for --gallery, where they have moved since")
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Score detections as the challenge does: matches within 7.5 um, summed over images.
@@ -156,7 +163,15 @@ def evaluate_command(
     Example:  mitosis evaluate --predictions results --labels frames.json --split test
 
     """
-    run_command(lambda: Console().print(render(evaluate(predictions, read_labels(labels, split)))), debug)
+
+    def run() -> None:
+        labelled = read_labels(labels, split)
+        Console().print(render(evaluate(predictions, labelled)))
+        if gallery:
+            write_gallery(gallery, predictions, labelled, images)
+            typer.echo(f"pictures: {gallery / 'cells.png'} and one of each image beside it")
+
+    run_command(run, debug)
 
 
 @app.command("build-engine")

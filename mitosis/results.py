@@ -153,7 +153,8 @@ def write_files(
     write_features(folder / HOTSPOTS_NAME, hotspot_features(hotspots))
     if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
         image = slide.read(0, 0, slide.width_px, slide.height_px)
-        write_overlay(folder / OVERLAY_NAME, image, boxes_px(rows), rows["is_mitotic_figure"], rows["probability"])
+        labels, scores = rows["is_mitotic_figure"], rows["probability"]
+        write_overlay(folder / OVERLAY_NAME, image, boxes_px(rows), labels, scores, hotspots)
     if options.asap:
         write_asap(folder / ASAP_NAME, rows)
     if options.report:
