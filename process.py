@@ -75,6 +75,10 @@ def main(
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
     serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = False,
     port: Annotated[int, typer.Option(help="For --serve")] = PORT,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for compiled networks; default: they are not kept", envvar="MITOSIS_CACHE"),
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks")] = False,
 ) -> None:
     """Find mitotic figures in a challenge case, or in every image of a folder."""
@@ -82,7 +86,7 @@ def main(
     def run() -> None:
         if not serve and not input_.is_dir():  # said before the seconds that loading takes
             raise InputError(f"{input_}: no such folder; mount one there or pass --input")
-        loaded = load_model(model or default_model(), device)
+        loaded = load_model(model or default_model(), device, cache=cache)
         if serve:
             make_server(lambda: process(input_, output, loaded, spacing), port=port).serve_forever()
         else:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mitosis import __version__
 from mitosis.bundle import read_bundle
+from mitosis.cache import default_cache
 from mitosis.config import Config, read_config
 from mitosis.evaluation import evaluate, render
 from mitosis.gpu import Device, build_engine, find_gpu
@@ -60,6 +61,9 @@ def detect_command(
     overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
     report: Annotated[bool, typer.Option(help="Write report.html")] = True,
     asap: Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for compiled networks; default: one among the temporary files")
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
@@ -74,7 +78,7 @@ def detect_command(
 
     def run() -> None:
         paths = find_slides(images)
-        loaded = load_model(model, device, read_config(config) if config else None)
+        loaded = load_model(model, device, read_config(config) if config else None, cache or default_cache())
         options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask)
         process_slides(paths, output, loaded, options, overwrite)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mitosis.ahead import ahead
 from mitosis.bundle import Bundle, read_bundle
+from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
@@ -48,11 +49,13 @@ def load_model(
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
 
+    Compiled networks are kept below the folder ``cache``, and found there the next time.
+
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache)
+    detector, classifier = load_networks(network_shapes(bundle, config), device, cache_of(bundle, cache))
     return Model(bundle, config, detector, classifier)
 
 

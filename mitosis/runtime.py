@@ -60,14 +60,13 @@ class OpenVinoNetwork:
         self, file: Path, shape: tuple[int, ...], cache: Path | None = None, takes_pixels: bool = False
     ) -> None:
         """Load ``file`` as ``NetworkFile`` describes it; compiled networks are kept in ``cache``."""
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(cache)} if cache else {})
         try:
-            model = core.read_model(file)
-            model.reshape(shape)
-            if takes_pixels:
-                model = with_pixels(model)
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+            try:
+                compiled = compile_network(file, shape, takes_pixels, cache)
+            except RuntimeError:
+                if not cache:
+                    raise
+                compiled = compile_network(file, shape, takes_pixels)  # whatever was wrong with the cache
         except RuntimeError as error:
             raise BundleError(f"{file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -119,6 +118,19 @@ class OnnxRuntimeNetwork:
         for item, batch in items:
             x = prepare_pixels(batch.view(np.uint8)) if self._takes_pixels else batch
             yield item, self._session.run(None, {self._input: x})[0]
+
+
+def compile_network(
+    file: Path, shape: tuple[int, ...], takes_pixels: bool, cache: Path | None = None
+) -> openvino.CompiledModel:
+    """Compile a network for the CPU, or take it from the cache; raises RuntimeError."""
+    core = openvino.Core()
+    core.set_property({"CACHE_DIR": str(cache)} if cache else {})
+    model = core.read_model(file)
+    model.reshape(shape)
+    if takes_pixels:
+        model = with_pixels(model)
+    return core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
 
 
 def with_pixels(model: openvino.Model) -> openvino.Model:
