@@ -11,6 +11,7 @@ from rich.console import Console
 from mitosis import __version__
 from mitosis.adaptive import adaptive_part
 from mitosis.bundle import read_bundle
+from mitosis.cache import default_cache
 from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
 from mitosis.cpu import CpuUse, Precision
@@ -83,6 +84,9 @@ def detect_command(
     scheduler: Annotated[
         str | None, typer.Option(help="Run on a Dask cluster: tcp://host:port or its scheduler file")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for compiled networks; default: one among the temporary files")
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
@@ -126,7 +130,7 @@ def detect_command(
                 scheduler, paths, output, Recipe.of(model, device, settings, precision), options, overwrite
             )
             return
-        loaded = load_model(model, device, settings, CpuUse(precision))
+        loaded = load_model(model, device, settings, CpuUse(precision, cache=cache or default_cache()))
         if record:
             record.check_model(loaded)
         process_slides(paths, output, loaded, options, overwrite)

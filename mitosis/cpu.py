@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -61,17 +61,16 @@ class OpenVinoNetwork:
     """A network on the CPU. Several requests run at once; ``map`` keeps their order, so results are reproducible."""
 
     def __init__(self, network: NetworkFile, use: CpuUse = CpuUse()) -> None:
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(use.cache)} if use.cache else {})
         try:
-            model = core.read_model(network.file)
-            model.reshape(network.shape)
-            if network.takes_pixels:
-                model = with_pixels(model)
-            compiled = core.compile_model(model, "CPU", use.hints(core))
+            try:
+                compiled = compile_network(network, use)
+            except RuntimeError:
+                if not use.cache:
+                    raise
+                compiled = compile_network(network, replace(use, cache=None))  # whatever was wrong with the cache
+        except RuntimeUnavailableError:
+            raise
         except RuntimeError as error:
-            if isinstance(error, RuntimeUnavailableError):
-                raise
             if is_exhausted(error):
                 raise MemoryFullError(f"{network.file}: {message()}") from error
             raise BundleError(f"{network.file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
@@ -102,6 +101,17 @@ class OpenVinoNetwork:
         finally:  # abandoned half-way: no request may stay busy
             while running:
                 finish()
+
+
+def compile_network(network: NetworkFile, use: CpuUse) -> openvino.CompiledModel:
+    """Compile a network, or take it from the cache; raises RuntimeError, and RuntimeUnavailableError of ``use``."""
+    core = openvino.Core()
+    core.set_property({"CACHE_DIR": str(use.cache)} if use.cache else {})
+    model = core.read_model(network.file)
+    model.reshape(network.shape)
+    if network.takes_pixels:
+        model = with_pixels(model)
+    return core.compile_model(model, "CPU", use.hints(core))
 
 
 def with_pixels(model: openvino.Model) -> openvino.Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mitosis.ahead import ahead
 from mitosis.bundle import Bundle, read_bundle
+from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
@@ -52,12 +53,13 @@ def load_model(
     use: CpuUse = CpuUse(),  # noqa: B008 - frozen
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
-    ``use`` says how much of a CPU and in what precision.
+    ``use`` says how much of a CPU and in what precision, and where compiled networks are kept for the next time.
 
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
+    use = replace(use, cache=cache_of(bundle, use.cache))
     detector, classifier = load_networks(network_files(bundle, config), device, use)
     return Model(bundle, config, detector, classifier)
 
