@@ -53,7 +53,8 @@ class EMA(nn.Module):
         local_term = self.local_term(x).permute(0, 2, 3, 1).reshape(batch, height * width, FACTOR)
         attention = (local_term + gated_term + offset).sigmoid()  # (B, H*W, 32)
         spread = attention @ group_members(channels).to(attention)  # each group's value for each of its channels
-        return x * spread.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        out: Tensor = x * spread.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return out
 
     def gates(self, strips: Tensor) -> Tensor:
         """Return the gates of strips of mean values: (B, L, C) -> (B, L, C)."""
