@@ -4,6 +4,7 @@ Inputs are parts of the drawn case. What cannot run here stands in a block of an
 ```groovy for QuPath). `sbatch` is a stand-in that runs the job at once on this machine.
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 DRAWN = "test/input/interf0/images/histopathology-roi-cropout/synthetic-region.tiff"
@@ -74,6 +76,7 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
         tifffile.imwrite(folder / name, rgb[y : y + 768, x : x + 1024], photometric="rgb", **TAGS)
     Image.fromarray(np.ascontiguousarray(rgb[:600, :800])).save(folder / "photo.png")
     shutil.copytree(root / "test/input/interf0", folder / "case")
+    write_labelled_cases(root, folder / "MIDOGpp", rgb)
     for name, content in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (programs / name).write_text(content)
         (programs / name).chmod(0o755)
@@ -81,6 +84,25 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(folder, os.environ | {"PATH": path, "PYTHONPATH": str(root), "COLUMNS": "200", "NO_COLOR": "1"})
     yield shell
     shell.end()
+
+
+def write_labelled_cases(root: Path, folder: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write the drawn case as six labelled ones in MIDOG++'s form: enough for cases of train, val and test."""
+    folder.mkdir()
+    planted = json.loads((root / "test/planted.json").read_text())
+    document = {"categories": planted["categories"], "images": [], "annotations": []}
+    for number, (row, column) in enumerate(np.ndindex(2, 3), start=1):
+        x0, y0 = 682 * column, 768 * row
+        tifffile.imwrite(folder / f"{number:03}.tiff", rgb[y0 : y0 + 768, x0 : x0 + 682], photometric="rgb", **TAGS)
+        about = {"id": number, "file_name": f"{number:03}.tiff", "width": 682, "height": 768, "tumor_type": "drawn"}
+        document["images"].append(about)
+        for annotation in planted["annotations"]:
+            x1, y1, x2, y2 = annotation["bbox"]
+            if x0 <= (x1 + x2) / 2 < x0 + 682 and y0 <= (y1 + y2) / 2 < y0 + 768:
+                box = [x1 - x0, y1 - y0, x2 - x0, y2 - y0]
+                kind = {"image_id": number, "category_id": annotation["category_id"]}
+                document["annotations"].append(kind | {"bbox": box})
+    (folder / "MIDOG++.json").write_text(json.dumps(document))
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
