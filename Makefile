@@ -1,19 +1,21 @@
 # make demo    find the planted mitotic figures in the drawn case      (about 100 MB of packages; no torch)
 # make test    every test, with linters and types                      (adds torch: minutes of downloads)
 # make test-container   the image, built and run (needs docker, or ENGINE=podman)
+# make pictures   docs/report.jpg, of the drawn case                   (needs chromium)
 # make train   both stages on labelled images, exported as a bundle    (HOURS of CPU)
 PYTHON ?= python3
 DATA   ?= ../shared/data
 RUN    ?= runs/default
 HOURS  ?= 0.5
 BUNDLE ?= runs/default/model
+CASE    = test/input/interf0/images/histopathology-roi-cropout/synthetic-region.tiff
 
 export YOLO_AUTOINSTALL = False
 export YOLO_OFFLINE = True
 export YOLO_CONFIG_DIR = /tmp/mitosis-yolo
 export MITOSIS_DATA = $(DATA)
 
-.PHONY: demo test test-container lint train case clean
+.PHONY: demo test test-container lint train pictures case clean
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -49,6 +51,10 @@ train: .venv-train/ready
 	.venv-train/bin/python -m training.train_classifier --profile cpu --data $(DATA) --run $(RUN) --hours $(HOURS)
 	.venv-train/bin/python -m training.export --run $(RUN) --output $(BUNDLE)
 	.venv-train/bin/python -m training.calibrate --data $(DATA) --bundle $(BUNDLE)
+
+pictures: .venv/ready
+	.venv/bin/mitosis detect $(CASE) --output demo-output --hotspot-area 0.03 --overwrite
+	.venv/bin/python test/picture_report.py demo-output/synthetic-region docs/report.jpg
 
 case: .venv/ready
 	.venv/bin/python test/make_case.py
