@@ -3,7 +3,8 @@
     python -m training.train_classifier --data ../shared/data --run runs/first --profile cpu --hours 0.5
 
 Validation is on stage 1's own candidates on the frames of split val, so that its F1 is the two-stage one up to what
-stage 1 missed. The averaged weights of the best epoch, or of the last, are kept. Resumes from its checkpoint when started again.
+stage 1 missed. The averaged weights of the best epoch, or of the last, are kept. Resumes from its checkpoint when
+started again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
 from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
+from training.warm_start import start_from_bundle
 
 
 def load_pools(data: Path, run: Path) -> Pools:
@@ -141,6 +143,9 @@ def main(
     profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "paper",
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
     architecture: Annotated[str, typer.Option(help="A ConvNeXt of timm's")] = "convnext_tiny",
+    start: Annotated[
+        Path | None, typer.Option(help="A bundle whose classifier is trained on; else random weights")
+    ] = None,
     seed: int = 0,
     workers: int = 1,
 ) -> None:
@@ -150,6 +155,8 @@ def main(
     settings = CLASSIFIER_PROFILES[profile]
     torch.manual_seed(seed)
     model = MitosisClassifier(architecture, settings.drop_path).train().to(memory_format=torch.channels_last)
+    if start:
+        print(f"{start_from_bundle(model, start, 'classifier'):.0%} of the parameters from {start}", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
     budget, step, best, best_epoch = Budget(hours * 3600), 0, -1.0, 0

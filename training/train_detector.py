@@ -10,7 +10,6 @@ the run's checkpoint when started again with the same arguments. Run on CPUs by 
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,14 +113,11 @@ def main(
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
     torch.manual_seed(seed)
-    windows, patches = load_windows(data), load_patches(data) if settings.mix.patches else []
     model = build(variant, scale, settings)
     path = run / "detector.pt"
     saved = load_checkpoint(path)
     if start and not saved:
-        tiles = batches(TileStream(windows, patches, TILE_PX, settings, seed), 8, 0)
-        taken = start_from_bundle(model, start, (x for x, _ in itertools.islice(tiles, 8)))
-        print(f"{taken} of {sum(p.numel() for p in model.parameters())} parameters from {start}", flush=True)
+        print(f"{start_from_bundle(model, start, 'detector'):.0%} of the parameters from {start}", flush=True)
     model.to(processes.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
@@ -135,6 +131,7 @@ def main(
         average.state = {name: value.to(processes.device) for name, value in saved["average"].items()}
         budget = Budget(hours * 3600, saved["spent_s"])
     network = processes.wrap(model)
+    windows, patches = load_windows(data), load_patches(data) if settings.mix.patches else []
     steps_per_epoch = settings.epoch_tiles // settings.batch
     drawn, recent = (0, False), 0.0
     source: Iterator[tuple[Tensor, dict[str, Tensor]]] = iter(())
