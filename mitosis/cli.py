@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mitosis import __version__
+from mitosis.adaptive import adaptive_part
 from mitosis.bundle import read_bundle
 from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
@@ -71,8 +72,12 @@ def detect_command(
     like: Annotated[
         Path | None, typer.Option(help="A run.json: its settings once more, and its image unless others are named")
     ] = None,
+    adaptive_threshold: Annotated[
+        bool,
+        typer.Option("--adaptive-threshold", help="Let the threshold follow each slide's stain, see docs/one-slide.md"),
+    ] = False,
     scheduler: Annotated[
-        str | None, typer.Option(help="Run on a Dask cluster, e.g. tcp://host:8786; see docs/cohort.md")
+        str | None, typer.Option(help="Run on a Dask cluster: tcp://host:port or its scheduler file")
     ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
 ) -> None:
@@ -88,7 +93,18 @@ def detect_command(
     """
 
     def run() -> None:
-        options = Options(spacing, overlay, hotspot_area, hotspots, report, asap, tissue_mask, hotspot_shape, parquet)
+        options = Options(
+            spacing,
+            overlay,
+            hotspot_area,
+            hotspots,
+            report,
+            asap,
+            tissue_mask,
+            hotspot_shape,
+            parquet,
+            adaptive_threshold,
+        )
         settings = read_config(config) if config else None
         record = read_record(like) if like else None
         if record:
@@ -99,6 +115,8 @@ def detect_command(
             raise InputError("no image is named; name images, folders, globs or a CSV with a column 'path'")
         if options.parquet:
             check_parquet()
+        if options.adaptive_threshold:
+            adaptive_part(read_bundle(model))
         if scheduler:
             process_on_cluster(scheduler, paths, output, Recipe.of(model, device, settings), options, overwrite)
             return

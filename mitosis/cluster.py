@@ -9,7 +9,9 @@ The workers read the slides and write the folders themselves: paths must mean th
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import threading
 import time
 import uuid
@@ -25,7 +27,7 @@ import cv2
 from mitosis import __version__
 from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
-from mitosis.errors import BundleError, MitosisError, RuntimeUnavailableError
+from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
 from mitosis.inputs import check_names
 from mitosis.pipeline import Model, Progress, load_model
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 20  # for the scheduler to answer
+ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
+CONNECT_S = 10  # for the scheduler to answer
 POLL_S = 0.5
 REPORT_S = 0.5  # between two reports of a worker's tiles
 
@@ -160,18 +163,41 @@ def process_on_cluster(
 
 
 def connect(scheduler: str) -> Client:
-    """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers."""
+    """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers.
+
+    ``scheduler`` is its address, or the file that `dask scheduler --scheduler-file` wrote. Raises InputError for what is
+    neither: Dask's client would not end cleanly after it.
+    """
+    if scheduler.endswith(".json"):
+        scheduler = read_address(Path(scheduler))
+    if not ADDRESS.fullmatch(scheduler):
+        raise InputError(f"--scheduler {scheduler}: is no address of a Dask scheduler; give tcp://host:port")
     try:
         from distributed import Client
     except ImportError as error:
         raise RuntimeUnavailableError("--scheduler needs more packages; pip install 'mitosis[cohort]'") from error
     try:
         return Client(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: no such kind of address
+    except OSError as error:  # TimeoutError too
         raise RuntimeUnavailableError(
             f"--scheduler {scheduler}: no Dask scheduler answers there ({one_line(error)}); start one with "
             "`dask scheduler`, or mend the address"
         ) from error
+
+
+def read_address(file: Path) -> str:
+    """Return the address in a scheduler file, waiting a little for it to be written; raises InputError."""
+    patience = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if time.monotonic() > patience:
+                raise InputError(
+                    f"--scheduler {file}: is no scheduler file ({one_line(error)}); start the scheduler with "
+                    f"`dask scheduler --scheduler-file {file}`"
+                ) from error
+        time.sleep(POLL_S)
 
 
 def spread(client: Client, paths: Sequence[Path], submit: Callable[[Client, Path, str], Future]) -> Iterator[Summary]:

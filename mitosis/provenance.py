@@ -68,6 +68,7 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
         },
         "config": model.config.model_dump(),
         "calibration": about.calibration.model_dump() if about.calibration else None,
+        "adaptive": about.adaptive.model_dump() if about.adaptive else None,
         "choices": choices,
     }
 
@@ -108,6 +109,7 @@ def write_run(
             "reader": slide.reader,
         },
         "bundle": {"folder": str(model.bundle.folder.absolute()), "sha256": digest(model.bundle.folder / DESCRIPTION)},
+        "threshold": model.config.classifier_threshold,  # differs from that of the settings where it was adapted
         "runtime": {"detector": model.detector.name, "classifier": model.classifier.name},
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "machine": machine(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mitosis.adaptive import adapted
 from mitosis.config import one_line
 from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
@@ -52,6 +53,7 @@ class Options:
     tissue_mask: bool = True  # for slides too large to be decoded whole
     hotspot_shape: Shape = Shape.RECTANGLE
     parquet: bool = False
+    adaptive_threshold: bool = False
 
 
 def to_points(slide: Slide, rows: Detections) -> Points:
@@ -89,6 +91,8 @@ def process_slide(
         clear(folder)
         with watch("tissue"):
             tissue = find_tissue(slide)
+            if options.adaptive_threshold:
+                model = adapted(model, slide)
         masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX
         timed = replace(
             model,
