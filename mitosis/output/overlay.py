@@ -49,7 +49,8 @@ def draw_overlay(
 
 def line_px(image: RGB) -> int:
     """Return how thick lines are drawn: 3 to 8 pixels by the image's size."""
-    return max(3, min(8, round(min(image.shape[:2]) / PX_PER_LINE)))
+    height, width = image.shape[:2]
+    return max(3, min(8, round(min(int(height), int(width)) / PX_PER_LINE)))
 
 
 def draw_boxes(

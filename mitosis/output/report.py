@@ -154,9 +154,20 @@ def choose_crops(slide: Slide, rows: Detections, hotspots: list[Hotspot]) -> tup
     for place, (row, (x, y)) in enumerate(zip(rows[chosen], centres, strict=True)):
         reach = CROP_PX / 2 * scale
         rgb = slide.read(round(x - reach), round(y - reach), CROP_PX, CROP_PX, scale)
-        scores = [float(row[n]) for n in ("probability", "detector_score", "classifier_score")]
-        counted = bool(row["is_mitotic_figure"])
-        crops.append(Crop(data_uri(rgb, ".jpg"), place, counted, int(ranks[place]), *scores, float(x), float(y)))
+        probability, first, second = (float(row[n]) for n in ("probability", "detector_score", "classifier_score"))
+        crops.append(
+            Crop(
+                data_uri(rgb, ".jpg"),
+                place,
+                bool(row["is_mitotic_figure"]),
+                int(ranks[place]),
+                probability,
+                first,
+                second,
+                float(x),
+                float(y),
+            )
+        )
         pictures.append(rgb[edge:-edge, edge:-edge])
     return crops, pictures
 
