@@ -37,7 +37,7 @@ def draw_overlay(
     out = image.copy()
     for spot in hotspots:
         draw_hotspot(out, spot)
-    draw_boxes(out, boxes_px[~is_mitotic_figure], ORANGE, thickness=max(1, line_px(out) // 3))
+    draw_boxes(out, boxes_px[~is_mitotic_figure], ORANGE, thickness=max(2, line_px(out) // 3))
     draw_boxes(out, boxes_px[is_mitotic_figure], GREEN, scores[is_mitotic_figure])
     count = int(is_mitotic_figure.sum())
     size = max(0.6, min(out.shape[:2]) / 1600)
