@@ -10,7 +10,12 @@
 ``pandas.DataFrame(rows)`` makes a data frame of it.
 """
 
+import sys
+
 __version__ = "0.3.0"
+
+# OpenVINO reports every start to Google Analytics and keeps a client number in the home folder, unless this is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 from mitosis.detections import DETECTION_DTYPE, Detections
 from mitosis.pipeline import Model, detect, load_model
