@@ -16,12 +16,12 @@ FROM base AS packages
 ARG DEVICE=cpu
 ARG PIP_EXTRA_INDEX_URL
 COPY requirements*.txt ./
-# What only the build needs goes: pip, the packages' own tests, OpenVINO's GPU and NPU plugins and the readers of formats
-# other than ONNX.
+# What only the build needs goes: pip, the packages' own tests, OpenVINO's GPU and NPU plugins, the readers of formats
+# other than ONNX, and what reports each start to OpenVINO's maker.
 RUN python3 -m venv /opt/venv \
  && if [ "$DEVICE" = cpu ]; then list=requirements.txt; else list="requirements-$DEVICE.txt"; fi \
  && /opt/venv/bin/pip install --no-cache-dir -r "$list" \
- && /opt/venv/bin/pip uninstall -y pip setuptools \
+ && /opt/venv/bin/pip uninstall -y pip setuptools openvino-telemetry \
  && find /opt/venv -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && find /opt/venv -name "*.pyi" -delete \
  && find /opt/venv -path "*/openvino/libs/*" \( -name "*_intel_gpu_*" -o -name "*_intel_npu_*" -o -name "*_gguf_*" \

@@ -11,7 +11,12 @@
 results against labels; the command line uses these very functions.
 """
 
+import sys
+
 __version__ = "0.3.0"
+
+# OpenVINO reports every start to Google Analytics and keeps a client number in the home folder, unless this is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 from mitosis.detections import DETECTION_DTYPE, Detections
 from mitosis.evaluation import evaluate

@@ -24,7 +24,7 @@ from mitosis.output.grand_challenge import evaluator_problems, read_points
 
 LOOK = """
 import importlib.util, shutil, sys
-sys.exit(any(map(importlib.util.find_spec, ("torch", "pip"))) or shutil.which("gcc"))
+sys.exit(any(map(importlib.util.find_spec, ("torch", "pip", "openvino_telemetry"))) or shutil.which("gcc"))
 """
 
 

@@ -17,6 +17,8 @@ from tiny_data import write_candidates, write_training_data
 from mitosis.bundle import read_bundle
 from mitosis.output.grand_challenge import read_points
 
+pytestmark = pytest.mark.timeout(2400)  # gigabytes are installed and committed
+
 IMAGE = "mitosis-train:container-test"
 CONTEXT = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "build.sh", "image.sh")
 FOLDERS = ("mitosis", "training", "resources", "model")

@@ -33,6 +33,21 @@ def test_the_drawn_case(root: Path, tmp_path: Path) -> None:
     assert counts.recall >= 0.5
 
 
+def test_nobody_is_told(root: Path) -> None:
+    """No name is looked up and no address called: OpenVINO would report each start."""
+    code = """
+import sys, time
+called = []
+sys.addaudithook(lambda event, _: called.append(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
+import process
+process.load_model(process.OWN_MODEL)
+time.sleep(1)
+sys.exit(str(called) if called else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_inference_never_imports_torch(root: Path) -> None:
     code = "import sys, process; sys.exit(bool({'torch', 'ultralytics', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
