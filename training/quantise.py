@@ -16,15 +16,17 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import nncf
 import numpy as np
 import onnx
+import onnxruntime
 import typer
 import yaml
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 
 from mitosis.bundle import DESCRIPTION, Description, read_bundle
 from mitosis.network import prepare_pixels
@@ -39,24 +41,21 @@ SUFFIX = "int8"
 Batch = NDArray[np.float32]
 
 
-def in_single_precision(model: ModelProto) -> None:
-    """Undo ``training.export.store_half`` in place: the quantiser must see the weights and not their casts."""
-    graph = model.graph
-    halves = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT16}
-    nodes = list(graph.node)
-    del graph.node[:]
-    for node in nodes:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            tensor = halves[node.input[0]]
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), node.output[0]))
-        else:
-            graph.node.append(node)
+def simplified(path: Path) -> ModelProto:
+    """Load a network with a batch of 1 and everything constant computed: the quantiser must see weights.
 
-
-def fix_batch(model: ModelProto) -> None:
-    """Make the batch 1 in place: integers with a free shape crash OpenVINO on CPUs with AMX (openvino#37577)."""
+    Half-precision storage, folded norms and attention's block matrices all become plain constants. The batch is fixed,
+    since integers with a free shape crash OpenVINO on CPUs with AMX (openvino#37577).
+    """
+    model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
+    with TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.shape_inference.infer_shapes(onnx.load(options.optimized_model_filepath))
 
 
 def calibration_tiles(windows: list[LabelledWindow], side_px: int, count: int) -> Iterator[Batch]:
@@ -134,9 +133,7 @@ def main(
 ) -> None:
     """Write a bundle with an 8-bit detector."""
     found = read_bundle(bundle)
-    model = onnx.load(found.detector_file)
-    in_single_precision(model)
-    fix_batch(model)
+    model = simplified(found.detector_file)
     tiles = list(calibration_tiles(load_windows(data), found.description.detector.tile_px, count))
     quantised = quantise(model, tiles)
     write_bundle(bundle, output, quantised)
