@@ -20,6 +20,7 @@ from training.data.crops import Spot, plain
 from training.data.images import LabelledWindow, load_frames
 from training.export import load_classifier
 from training.mine_candidates import load_detector
+from training.networks.convnext import MeanOfViews
 
 Floats = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ def openvino_output(file: Path, x: Floats) -> tuple[Floats, str]:
 @torch.no_grad()
 def torch_outputs(run: Path, tiles: Floats, crops: Floats) -> tuple[Floats, Floats]:
     """Run both trained networks in fp32."""
-    detector, classifier = load_detector(run), load_classifier(run)[0]
+    detector, classifier = load_detector(run), MeanOfViews(load_classifier(run)[0])
     raw = torch.cat([detector(torch.from_numpy(one[None]))[0] for one in tiles]).numpy()
     return raw, classifier(torch.from_numpy(crops)).numpy()
 
