@@ -135,17 +135,17 @@ def test_one_broken_slide_stops_nothing(slides: Path, tmp_path: Path) -> None:
 def test_any_error_of_a_slide_stops_nothing(
     slides: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library's own exception, or a full memory, in the second of three slides."""
+    """A library's own exception in the second of three slides."""
     real, seen = mitosis.results.find_tissue, []
 
     def fails(slide: mitosis.Slide) -> object:
         seen.append(slide.path.name)
         if len(seen) == 2:
-            raise MemoryError("no room for the map")
+            raise KeyError("no such tag")
         return real(slide)
 
     monkeypatch.setattr(mitosis.results, "find_tissue", fails)
-    with pytest.raises(InputError, match=r"1 of 3 images failed.*unexpected MemoryError: no room"):
+    with pytest.raises(InputError, match=r"1 of 3 images failed.*unexpected KeyError: 'no such tag'"):
         process_slides(find_slides([slides]), tmp_path, load_model(root / "model"), Options())
     assert [line["status"] for line in summary(tmp_path)] == ["done", "failed", "done"]
 

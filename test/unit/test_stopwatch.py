@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
-from mitosis.runtime import Batch, Item
+from mitosis.network import Batch, Item
 from mitosis.stopwatch import Stopwatch, TimedNetwork
 
 
