@@ -97,7 +97,7 @@ def content(folder: Path) -> dict[str, Any]:
 def table(err: str) -> list[list[str]]:
     """Return the summary table's cells without the seconds."""
     rows = [[cell.strip() for cell in line.split("│")] for line in err.splitlines() if line.startswith("│")]
-    return [row[:5] + row[6:] for row in rows]
+    return [row[:6] + row[7:] for row in rows]
 
 
 def kill_at_work(cluster: Cluster, victim: str, process: subprocess.Popen[str], output: Path) -> None:
