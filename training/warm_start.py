@@ -31,6 +31,7 @@ def save_parameters(folder: Path, networks: dict[Stage, dict[str, Tensor]]) -> N
         for name, value in state.items()
     }
     save_file(tensors, folder / FILE_NAME)
+    (folder / FILE_NAME).chmod(0o644)  # it comes as 0600, which the image's user cannot copy
 
 
 def start_from_bundle(model: nn.Module, bundle: Path, stage: Stage) -> float:
