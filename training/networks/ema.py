@@ -74,8 +74,8 @@ class EMA(nn.Module):
         with torch.autocast(pixels.device.type, enabled=False):
             precise = torch.promote_types(pixels.dtype, self.conv3x3.weight.dtype)
             means = shifted_means(rows.to(precise), columns.to(precise), pixels)
-            pooled = F.conv2d(means.view(len(rows) * FACTOR, -1, 3, 3), self.conv3x3.weight, self.conv3x3.bias)
-            return pooled.view(len(rows), FACTOR, -1).softmax(2)
+            windows = means.reshape(rows.shape[0], FACTOR, -1)  # (B, 32, 9 c)
+            return F.linear(windows, self.conv3x3.weight.flatten(1), self.conv3x3.bias).softmax(2)
 
 
 def strip_means(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,4 +127,6 @@ def group_members(channels: int) -> Tensor:
 
 def block_diagonal(weight: Tensor) -> Tensor:
     """Return the (32 a, 32 b) matrix that applies the (a, b) matrix ``weight`` within each group."""
-    return torch.kron(torch.eye(FACTOR, dtype=weight.dtype, device=weight.device), weight.contiguous())
+    rows, columns = weight.shape
+    eye = torch.eye(FACTOR, dtype=weight.dtype, device=weight.device)
+    return (eye[:, None, :, None] * weight[:, None]).reshape(FACTOR * rows, FACTOR * columns)
