@@ -71,7 +71,7 @@ def draw_boxes(
 
 
 def draw_hotspot(image: RGB, spot: Hotspot) -> None:
-    """Outline a field and write its rank and count into its upper left."""
+    """Outline a field and write its rank and count into its lower left; the picture's upper left has the legend."""
     thick = line_px(image)
     x, y = (round(v) for v in spot.middle_px)
     rx, ry = (round(v) for v in spot.radii_px)
@@ -79,9 +79,9 @@ def draw_hotspot(image: RGB, spot: Hotspot) -> None:
         cv2.ellipse(image, (x, y), (rx, ry), 0, 0, 360, RED, thick, cv2.LINE_AA)
     else:
         cv2.rectangle(image, (x - rx, y - ry), (x + rx, y + ry), RED, thick)
-    inset = 1.0 if spot.shape is Shape.RECTANGLE else 0.71  # a circle's upper left is nearer its middle
+    inset = 1.0 if spot.shape is Shape.RECTANGLE else 0.71  # a circle's lower left is nearer its middle
     size = 0.3 * thick
-    place = (round(x - inset * rx) + 4 * thick, round(y - inset * ry) + round(36 * size))
+    place = (round(x - inset * rx) + 4 * thick, round(y + inset * ry) - 4 * thick)
     write_text(image, f"hotspot {spot.rank}: {spot.count}", place, size, RED)
 
 

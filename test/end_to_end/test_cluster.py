@@ -90,14 +90,16 @@ def content(folder: Path) -> dict[str, Any]:
             del files[name]["seconds"], files[name]["began"]
         elif path.name == "summary.csv":
             rows = list(csv.DictReader(path.open(newline="")))
-            files[name] = [row | {"seconds": None} for row in rows]
+            files[name] = [row | {"seconds": None, "status": row["status"].replace("skipped", "done")} for row in rows]
     return files
 
 
 def table(err: str) -> list[list[str]]:
-    """Return the summary table's cells without the seconds."""
-    rows = [[cell.strip() for cell in line.split("│")] for line in err.splitlines() if line.startswith("│")]
-    return [row[:6] + row[7:] for row in rows]
+    """Return the summary table's cells up to the seconds.
+
+    Without the remarks: a slide whose worker died between its last file and its report is found finished by the next.
+    """
+    return [[cell.strip() for cell in line.split("│")][:6] for line in err.splitlines() if line.startswith("│")]
 
 
 def kill_at_work(cluster: Cluster, victim: str, process: subprocess.Popen[str], output: Path) -> None:
