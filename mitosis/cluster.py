@@ -163,8 +163,8 @@ def process_on_cluster(
 def connect(scheduler: str) -> Client:
     """Connect to a scheduler; raises RuntimeUnavailableError where Dask is not installed or nobody answers.
 
-    ``scheduler`` is its address, or the file that `dask scheduler --scheduler-file` wrote. Raises InputError for what is
-    neither: Dask's client would not end cleanly after it.
+    ``scheduler`` is its address, or the file that `dask scheduler --scheduler-file` wrote. Raises InputError for what
+    is neither: Dask's client would not end cleanly after it.
     """
     if scheduler.endswith(".json"):
         scheduler = read_address(Path(scheduler))
