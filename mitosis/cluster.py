@@ -27,11 +27,14 @@ import cv2
 from mitosis import __version__
 from mitosis.bundle import Description, read_bundle
 from mitosis.config import Config, one_line
+from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
 from mitosis.gpu import Device
+from mitosis.inputs import check_names
 from mitosis.pipeline import Model, Progress, load_model
 from mitosis.provenance import RUN_NAME
-from mitosis.results import Options, Summary, attempt, check_names, concluded
+from mitosis.results import Options, attempt
+from mitosis.summary import Summary, concluded
 from mitosis.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -53,12 +56,13 @@ class Recipe:
     description: Description
     device: Device
     config: Config | None
+    precision: Precision = Precision.AUTO
     version: str = __version__
 
     @classmethod
-    def of(cls, folder: Path, device: Device, config: Config | None) -> Self:
+    def of(cls, folder: Path, device: Device, config: Config | None, precision: Precision = Precision.AUTO) -> Self:
         """Describe a bundle that lies here; raises BundleError."""
-        return cls(folder.absolute(), read_bundle(folder).description, device, config)
+        return cls(folder.absolute(), read_bundle(folder).description, device, config, precision)
 
     def load(self, threads: int) -> Model:
         """Load the model; raises BundleError, RuntimeUnavailableError."""
@@ -66,7 +70,7 @@ class Recipe:
             raise RuntimeUnavailableError(
                 f"runs mitosis {__version__} and not {self.version}; install the same version"
             )
-        model = load_model(self.folder, self.device, self.config, threads=threads)
+        model = load_model(self.folder, self.device, self.config, CpuUse(self.precision, threads))
         if model.bundle.description != self.description:
             raise BundleError(f"{self.folder}: holds another bundle there; copy the same to every machine")
         cv2.setNumThreads(threads)
@@ -157,7 +161,7 @@ def process_on_cluster(
             ) from error
     summaries = [found[path.name] for path in paths]
     warn_of_unseen(output, paths, summaries)
-    return concluded(summaries)
+    return concluded(summaries, output)
 
 
 def connect(scheduler: str) -> Client:

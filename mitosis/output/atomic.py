@@ -43,3 +43,11 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise OutputError(f"{path}: cannot be written ({one_line(error)}); free space or choose another") from error
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there; raises OutputError naming it."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({one_line(error)}); choose a writable --output") from error

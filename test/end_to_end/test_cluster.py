@@ -1,5 +1,6 @@
 """``mitosis detect --scheduler`` on a real cluster of worker processes, one of which dies at work."""
 
+import csv
 import json
 import os
 import signal
@@ -79,21 +80,24 @@ def detect(*arguments: object) -> tuple[int, str]:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Return every file of the results; of run.json all but the times."""
+    """Return every file of the results; of run.json and summary.csv all but the times."""
     files: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
         files[name] = path.read_bytes()
         if path.name == "run.json":
             files[name] = json.loads(path.read_text())
-            del files[name]["seconds"]
+            del files[name]["seconds"], files[name]["began"]
+        elif path.name == "summary.csv":
+            rows = list(csv.DictReader(path.open(newline="")))
+            files[name] = [row | {"seconds": None} for row in rows]
     return files
 
 
 def table(err: str) -> list[list[str]]:
     """Return the summary table's cells without the seconds."""
     rows = [[cell.strip() for cell in line.split("│")] for line in err.splitlines() if line.startswith("│")]
-    return [row[:5] + row[6:] for row in rows]
+    return [row[:6] + row[7:] for row in rows]
 
 
 def kill_at_work(cluster: Cluster, victim: str, process: subprocess.Popen[str], output: Path) -> None:
