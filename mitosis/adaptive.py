@@ -57,8 +57,7 @@ def adapted_threshold(threshold: float, features: dict[FeatureName, float], part
         return threshold
     logit = math.log(threshold / (1 - threshold))
     for name, about in part.features.items():
-        z = (features[name] - about.mean) / about.scale
-        logit += about.weight * max(-part.reach, min(part.reach, z))
+        logit += about.weight * part.standardised(name, features[name])
     return 1 / (1 + math.exp(-logit))
 
 

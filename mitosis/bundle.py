@@ -77,6 +77,11 @@ class Adaptive(BaseModel):
     reach: Positive  # standard deviations; what lies further out was not learnt and moves the threshold no more
     features: dict[FeatureName, FeatureWeight]
 
+    def standardised(self, name: FeatureName, value: float) -> float:
+        """Return a feature in standard deviations from its mean, within the reach."""
+        about = self.features[name]
+        return max(-self.reach, min(self.reach, (value - about.mean) / about.scale))
+
 
 class Description(BaseModel):
     """The content of ``bundle.yaml``. Unknown keys are refused."""
