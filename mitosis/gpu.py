@@ -22,12 +22,11 @@ from typing import Any
 
 from mitosis.config import one_line
 from mitosis.errors import RuntimeUnavailableError
+from mitosis.network import NetworkFile
 
 TENSORRT, CUDA = "TensorrtExecutionProvider", "CUDAExecutionProvider"
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 ENGINES = "engines"  # folder inside a bundle
-
-Shaped = tuple[Path, tuple[int, ...]]  # a network's ONNX file and the fixed shape (B, 3, H, W) of its batches
 
 
 class Device(StrEnum):
@@ -109,19 +108,19 @@ def load_onnxruntime(device: Device) -> Any:
     return onnxruntime
 
 
-def engine_file(network: Shaped, gpu: Gpu) -> Path:
+def engine_file(network: NetworkFile, gpu: Gpu) -> Path:
     """Return where the engine of a bundle's ONNX file lies for this card; it need not exist.
 
     Raises RuntimeUnavailableError when card or TensorRT is missing.
     """
     if gpu.engine_tag is None:
         raise RuntimeUnavailableError("TensorRT needs an NVIDIA card and the package tensorrt; use --device cpu")
-    file, shape = network
+    file, shape, _ = network
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     return file.parent / ENGINES / f"{file.stem}_{digest}_{'x'.join(map(str, shape))}_{gpu.engine_tag}.onnx"
 
 
-def devices_to_try(asked: Device, gpu: Gpu, networks: Sequence[Shaped]) -> list[Device]:
+def devices_to_try(asked: Device, gpu: Gpu, networks: Sequence[NetworkFile]) -> list[Device]:
     """Decide where to run, best first. What was asked for by name is given or refused, never replaced.
 
     Raises RuntimeUnavailableError.
@@ -146,7 +145,7 @@ def devices_to_try(asked: Device, gpu: Gpu, networks: Sequence[Shaped]) -> list[
     return [asked]
 
 
-def build_engine(network: Shaped, gpu: Gpu) -> Path:
+def build_engine(network: NetworkFile, gpu: Gpu) -> Path:
     """Build the engine of one network on this card, fp16 with LayerNorm in fp32, for one fixed input shape.
 
     Returns its file; older ones for this card are removed. Raises RuntimeUnavailableError without card, TensorRT or
@@ -158,7 +157,7 @@ def build_engine(network: Shaped, gpu: Gpu) -> Path:
             "ONNX Runtime finds no TensorRT here; install requirements-tensorrt.txt on a machine with an NVIDIA card"
         )
     onnxruntime = load_onnxruntime(Device.TENSORRT)
-    file, shape = network
+    file, shape, _ = network
     target.parent.mkdir(exist_ok=True)
     for old in target.parent.glob(f"{file.stem}_*_{gpu.engine_tag}.onnx"):
         old.unlink()

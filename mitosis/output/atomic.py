@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from mitosis.config import one_line
 from mitosis.errors import OutputError
+
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # what mkstemp calls the hidden neighbours below
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the hidden neighbours that a killed process left in a folder of results."""
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:

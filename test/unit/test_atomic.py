@@ -1,4 +1,4 @@
-"""Whole files or none."""
+"""Files that are whole or not there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mitosis.errors import OutputError
-from mitosis.output.atomic import remove, write_whole
+from mitosis.output.atomic import remove, remove_leftovers, write_whole
 
 
 def interrupted(error: BaseException) -> Iterator[bytes]:
@@ -34,3 +34,19 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
         write_whole(tmp_path / "a/b.json", b"")
     with pytest.raises(OutputError, match="choose a writable"):
         remove(tmp_path / "a/b.json")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """The name of what is left is seen while a file is being written."""
+    neighbours: list[Path] = []
+
+    def content() -> Iterator[bytes]:
+        neighbours.extend(tmp_path.iterdir())
+        yield b"x"
+
+    write_whole(tmp_path / "detections.csv", content())
+    assert len(neighbours) == 1
+    for path in (*neighbours, tmp_path / ".hidden", tmp_path / "run.json"):
+        path.write_text("half")
+    remove_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "detections.csv", "run.json"]

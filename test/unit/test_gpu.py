@@ -12,33 +12,36 @@ from mitosis import gpu as gpu_module
 from mitosis import runtime
 from mitosis.errors import RuntimeUnavailableError
 from mitosis.gpu import CUDA, TENSORRT, Device, Gpu, build_engine, devices_to_try, engine_file, find_card, find_gpu
+from mitosis.network import NetworkFile
 from mitosis.runtime import OnnxRuntimeNetwork, load_networks
 
 T4 = Gpu(frozenset({TENSORRT, CUDA}), "7.5", "10.9.0.34", "Tesla T4")
 CUDA_ONLY = Gpu(frozenset({CUDA}), "7.5", card="Tesla T4")
 NOTHING = Gpu()
-Shaped = tuple[Path, tuple[int, ...]]
 
 
 @pytest.fixture
-def networks(tmp_path: Path) -> list[Shaped]:
+def networks(tmp_path: Path) -> list[NetworkFile]:
     (tmp_path / "engines").mkdir()
-    found = [(tmp_path / "detector.onnx", (1, 3, 512, 512)), (tmp_path / "classifier.onnx", (32, 3, 64, 64))]
-    for file, _ in found:
-        file.write_bytes(b"weights")
+    found = [
+        NetworkFile(tmp_path / "detector.onnx", (1, 3, 512, 512)),
+        NetworkFile(tmp_path / "classifier.onnx", (32, 3, 64, 64)),
+    ]
+    for network in found:
+        network.file.write_bytes(b"weights")
     return found
 
 
-def add_engines(networks: list[Shaped], gpu: Gpu) -> None:
+def add_engines(networks: list[NetworkFile], gpu: Gpu) -> None:
     for network in networks:
         engine_file(network, gpu).write_bytes(b"engine")
 
 
-def test_auto_without_a_gpu_is_the_cpu(networks: list[Shaped]) -> None:
+def test_auto_without_a_gpu_is_the_cpu(networks: list[NetworkFile]) -> None:
     assert devices_to_try(Device.AUTO, NOTHING, networks) == [Device.CPU]
 
 
-def test_auto_takes_tensorrt_only_with_fitting_engines(networks: list[Shaped]) -> None:
+def test_auto_takes_tensorrt_only_with_fitting_engines(networks: list[NetworkFile]) -> None:
     assert devices_to_try(Device.AUTO, T4, networks) == [Device.CUDA, Device.CPU]
     add_engines(networks[:1], T4)
     assert devices_to_try(Device.AUTO, T4, networks) == [Device.CUDA, Device.CPU]
@@ -47,28 +50,28 @@ def test_auto_takes_tensorrt_only_with_fitting_engines(networks: list[Shaped]) -
 
 
 @pytest.mark.parametrize("other", [Gpu(T4.providers, "8.6", "10.9.0.34"), Gpu(T4.providers, "7.5", "10.12.0.1")])
-def test_another_cards_engine_is_not_used(networks: list[Shaped], other: Gpu) -> None:
+def test_another_cards_engine_is_not_used(networks: list[NetworkFile], other: Gpu) -> None:
     add_engines(networks, other)
     assert devices_to_try(Device.AUTO, T4, networks)[0] is Device.CUDA
     with pytest.raises(RuntimeUnavailableError, match=r"sm75_trt10\.9.*build-engine"):
         devices_to_try(Device.TENSORRT, T4, networks)
 
 
-def test_an_engine_of_other_weights_or_another_shape_is_not_used(networks: list[Shaped]) -> None:
+def test_an_engine_of_other_weights_or_another_shape_is_not_used(networks: list[NetworkFile]) -> None:
     add_engines(networks, T4)
-    (file, _), other = networks
-    assert devices_to_try(Device.AUTO, T4, [(file, (4, 3, 512, 512)), other])[0] is Device.CUDA
-    file.write_bytes(b"weights of a longer training")
+    first, other = networks
+    assert devices_to_try(Device.AUTO, T4, [first._replace(shape=(4, 3, 512, 512)), other])[0] is Device.CUDA
+    first.file.write_bytes(b"weights of a longer training")
     assert devices_to_try(Device.AUTO, T4, networks)[0] is Device.CUDA
 
 
 @pytest.mark.parametrize(("asked", "gpu"), [(Device.CUDA, NOTHING), (Device.TENSORRT, CUDA_ONLY)])
-def test_what_is_asked_for_is_never_replaced(networks: list[Shaped], asked: Device, gpu: Gpu) -> None:
+def test_what_is_asked_for_is_never_replaced(networks: list[NetworkFile], asked: Device, gpu: Gpu) -> None:
     with pytest.raises(RuntimeUnavailableError, match=f"--device {asked}"):
         devices_to_try(asked, gpu, networks)
 
 
-def test_cpu_is_the_cpu_even_beside_a_gpu(networks: list[Shaped]) -> None:
+def test_cpu_is_the_cpu_even_beside_a_gpu(networks: list[NetworkFile]) -> None:
     add_engines(networks, T4)
     assert devices_to_try(Device.CPU, T4, networks) == [Device.CPU]
 
@@ -85,14 +88,14 @@ def test_the_card_is_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_card() == (None, None)
 
 
-def real_classifier(root: Path) -> Shaped:
-    return root / "model/classifier.onnx", (2, 3, 64, 64)
+def real_classifier(root: Path) -> NetworkFile:
+    return NetworkFile(root / "model/classifier.onnx", (2, 3, 64, 64))
 
 
 def test_a_silent_fall_back_is_noticed(root: Path) -> None:
     """The real ONNX Runtime, which has no CUDA here, takes the CPU without an error."""
     with pytest.raises(RuntimeUnavailableError, match="fell back to CPUExecutionProvider"):
-        OnnxRuntimeNetwork(*real_classifier(root), Device.CUDA, CUDA_ONLY)
+        OnnxRuntimeNetwork(real_classifier(root), Device.CUDA, CUDA_ONLY)
 
 
 def test_auto_goes_on_to_what_works(
@@ -144,7 +147,7 @@ def fake_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     [(True, "ONNX Runtime 1.22.0 TensorRT 10.9.0.34 f16"), (False, "ONNX Runtime 1.22.0 CUDA f32")],
 )
 def test_what_runs_is_named(
-    networks: list[Shaped],
+    networks: list[NetworkFile],
     fake_onnxruntime: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
     engines: bool,
@@ -162,7 +165,7 @@ def test_what_runs_is_named(
 
 
 def test_an_engine_is_built_for_one_shape_and_replaces_older_ones(
-    networks: list[Shaped], fake_onnxruntime: SimpleNamespace
+    networks: list[NetworkFile], fake_onnxruntime: SimpleNamespace
 ) -> None:
     old = networks[0][0].parent / "engines/detector_00000000_1x3x512x512_sm75_trt10.9.onnx"
     another_cards = old.with_name("detector_00000000_1x3x512x512_sm86_trt10.9.onnx")
@@ -179,12 +182,12 @@ def test_an_engine_is_built_for_one_shape_and_replaces_older_ones(
 
 
 @pytest.mark.parametrize("gpu", [NOTHING, CUDA_ONLY])
-def test_no_engine_without_tensorrt(networks: list[Shaped], gpu: Gpu) -> None:
+def test_no_engine_without_tensorrt(networks: list[NetworkFile], gpu: Gpu) -> None:
     with pytest.raises(RuntimeUnavailableError):
         build_engine(networks[0], gpu)
 
 
-def test_missing_libraries_are_no_crash(networks: list[Shaped], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libraries_are_no_crash(networks: list[NetworkFile], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
     with pytest.raises(RuntimeUnavailableError, match="cannot be loaded"):
         gpu_module.load_onnxruntime(Device.CUDA)

@@ -4,12 +4,14 @@ import resource
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 
-from mitosis import memory, runtime
+from mitosis import cpu, memory
+from mitosis.cpu import CpuUse, OpenVinoNetwork
 from mitosis.errors import InputError, MemoryFullError
 from mitosis.memory import is_exhausted, limit_bytes, requests_that_fit, said_of
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.network import NetworkFile
 
 GIB = 2**30
 
@@ -23,10 +25,10 @@ def test_requests_shrink_with_the_memory(limit: int | None, cores: int, expected
 
 
 def test_a_network_takes_no_more_requests_than_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "limit_bytes", lambda: 700 * 2**20)
-    assert runtime.throughput_hints()["PERFORMANCE_HINT_NUM_REQUESTS"] == 1
+    monkeypatch.setattr(cpu, "limit_bytes", lambda: 700 * 2**20)
+    assert CpuUse().hints(openvino.Core())["PERFORMANCE_HINT_NUM_REQUESTS"] == 1
     x = np.zeros((1, 3, 64, 64), np.float32)
-    results = list(OpenVinoNetwork(root / "model/classifier.onnx", x.shape).map((i, x) for i in range(3)))
+    results = list(OpenVinoNetwork(NetworkFile(root / "model/classifier.onnx", x.shape)).map((i, x) for i in range(3)))
     assert [i for i, _ in results] == [0, 1, 2]
 
 
