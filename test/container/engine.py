@@ -15,7 +15,7 @@ ISOLATION = ["--network", "none", "--memory", "4g", "--read-only", "--tmpfs", "/
 Result = subprocess.CompletedProcess[str]
 
 
-def engine(*arguments: object, timeout_s: float = 300) -> Result:
+def engine(*arguments: object, timeout_s: float = 900) -> Result:
     """Call the engine."""
     command = [ENGINE, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

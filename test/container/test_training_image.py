@@ -47,7 +47,7 @@ def train(project: Path, *arguments: str) -> Result:
     """Run a module of the training wing on PROJECT/data and PROJECT/runs, as docs/retraining.md does."""
     volumes = ["-v", f"{project}/data:/data:ro", "-v", f"{project}/runs:/opt/app/runs"]
     options = ["--network", "none", "--user", os.getuid(), *EXTRA, *volumes]
-    return engine("run", "--rm", *options, IMAGE, *arguments, timeout_s=600)
+    return engine("run", "--rm", *options, IMAGE, *arguments, timeout_s=1800)
 
 
 def test_it_says_how_to_train(project: Path) -> None:
