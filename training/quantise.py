@@ -3,10 +3,10 @@
     python -m training.quantise --bundle model --data ../shared/data --output model-int8
     python -m benchmarks.precision --data ../shared/data --model model --model model-int8
 
-Only convolutions become integers. Sigmoids, the detect head, and what the improved network multiplies pixel by pixel
-(EMA and the aggregation of LSConv) stay as they were: they cost little and lose most. The classifier, which sees a
-handful of crops, stays whole. The result is an ordinary bundle; its thresholds and calibration are the old ones, so
-measure it.
+Only convolutions of 3 x 3 and 7 x 7 become integers. Sigmoids, the detect head, and what the improved network
+multiplies pixel by pixel (EMA and the aggregation of LSConv) stay as they were: they cost little and lose most. The
+classifier, which sees a handful of crops, stays whole. The result is an ordinary bundle; its thresholds and calibration
+are the old ones, so measure it.
 """
 
 from __future__ import annotations
@@ -82,11 +82,25 @@ def layer_number(name: str) -> int:
     return -1
 
 
+def pointwise_nodes(model: ModelProto) -> list[str]:
+    """Return the names of the 1 x 1 convolutions.
+
+    OpenVINO 2026.4 has no implementation of some 8-bit ones beside bf16: "No suitable implementations" at load.
+    """
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and any(a.name == "kernel_shape" and set(a.ints) == {1} for a in node.attribute)
+    ]
+
+
 def quantise(model: ModelProto, tiles: list[Batch]) -> ModelProto:
-    """Return the model with 8-bit convolutions."""
+    """Return the model with 8-bit convolutions of 3 x 3 and 7 x 7."""
     present = {node.op_type for node in model.graph.node}
     ignored = nncf.IgnoredScope(
-        names=head_nodes(model), types=[kind for kind in KEPT_TYPES if kind in present], validate=False
+        names=[*head_nodes(model), *pointwise_nodes(model)],
+        types=[kind for kind in KEPT_TYPES if kind in present],
+        validate=False,
     )
     name = model.graph.input[0].name
     return nncf.quantize(  # type: ignore[no-any-return]
