@@ -115,7 +115,7 @@ def build_engine_command(
 
     def run() -> None:
         bundle, gpu = read_bundle(model), find_gpu()
-        for file, shape, _ in network_shapes(bundle, Config()):
+        for file, shape in network_shapes(bundle, Config()):
             typer.echo(build_engine(file, shape, gpu))
 
     run_command(run, debug)

@@ -22,9 +22,10 @@ from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
 from mitosis.detections import Detections, empty_detections
 from mitosis.detector import read_candidates
+from mitosis.errors import BundleError
 from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Network, NetworkFile, load_networks
+from mitosis.runtime import Network, load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, by_bands, tiles
 from mitosis.tissue import TissueMask
@@ -55,16 +56,22 @@ def load_model(
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache_of(bundle, cache))
+    files, kept = network_shapes(bundle, config), cache_of(bundle, cache)
+    try:
+        detector, classifier = load_networks(files, device, kept)
+    except BundleError:
+        if kept is None:
+            raise
+        detector, classifier = load_networks(files, device)  # a full disk, or what else may be wrong with the cache
     return Model(bundle, config, detector, classifier)
 
 
-def network_shapes(bundle: Bundle, config: Config) -> list[NetworkFile]:
+def network_shapes(bundle: Bundle, config: Config) -> list[tuple[Path, tuple[int, ...]]]:
     """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
     return [
-        NetworkFile(bundle.detector_file, (1, 3, tile, tile), takes_pixels=True),
-        NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side)),
+        (bundle.detector_file, (1, 3, tile, tile)),
+        (bundle.classifier_file, (config.classifier_batch, 3, side, side)),
     ]
 
 

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import openvino
@@ -24,18 +24,6 @@ Batch = NDArray[np.float32] | NDArray[np.uint8]
 Output = NDArray[np.float32]
 
 QUEUED = 2  # requests for each that runs, so that none of the cores waits for the next
-
-
-class NetworkFile(NamedTuple):
-    """What to load: the ONNX file, and the fixed shape (B, 3, H, W) of its batches.
-
-    With ``takes_pixels``, ``map`` is given RGB bytes (B, H, W, 3) and the network sees (B, 3, H, W) in 0..1. The
-    runtime does that on the way: bf16 holds every byte exactly, but of most 255ths only the first three digits.
-    """
-
-    file: Path
-    shape: tuple[int, ...]
-    takes_pixels: bool = False
 
 
 def prepare_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -59,14 +47,17 @@ class OpenVinoNetwork:
     def __init__(
         self, file: Path, shape: tuple[int, ...], cache: Path | None = None, takes_pixels: bool = False
     ) -> None:
-        """Load ``file`` as ``NetworkFile`` describes it; compiled networks are kept in ``cache``."""
+        """With ``takes_pixels``, batches are RGB bytes, (B, H, W, 3), and the network sees (B, 3, H, W) in 0..1.
+
+        OpenVINO does that on the way: bf16 holds every byte exactly, but of most 255ths only the first three digits.
+        """
+        core = openvino.Core()
+        core.set_property({"CACHE_DIR": str(cache)} if cache else {})
         try:
-            try:
-                compiled = compile_network(file, shape, takes_pixels, cache)
-            except RuntimeError:
-                if not cache:
-                    raise
-                compiled = compile_network(file, shape, takes_pixels)  # whatever was wrong with the cache
+            model = core.read_model(file)
+            model.reshape(shape)
+            model = with_pixels(model) if takes_pixels else model
+            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
         except RuntimeError as error:
             raise BundleError(f"{file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -120,19 +111,6 @@ class OnnxRuntimeNetwork:
             yield item, self._session.run(None, {self._input: x})[0]
 
 
-def compile_network(
-    file: Path, shape: tuple[int, ...], takes_pixels: bool, cache: Path | None = None
-) -> openvino.CompiledModel:
-    """Compile a network for the CPU, or take it from the cache; raises RuntimeError."""
-    core = openvino.Core()
-    core.set_property({"CACHE_DIR": str(cache)} if cache else {})
-    model = core.read_model(file)
-    model.reshape(shape)
-    if takes_pixels:
-        model = with_pixels(model)
-    return core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
-
-
 def with_pixels(model: openvino.Model) -> openvino.Model:
     """Return a network that takes RGB bytes, (B, H, W, 3), in place of (B, 3, H, W) in 0..1."""
     steps = PrePostProcessor(model)
@@ -142,18 +120,22 @@ def with_pixels(model: openvino.Model) -> openvino.Model:
     return steps.build()
 
 
-def load_networks(wanted: list[NetworkFile], device: Device, cache: Path | None = None) -> list[Network]:
-    """Load networks, all on one device, and log what was chosen.
+def load_networks(
+    wanted: list[tuple[Path, tuple[int, ...]]], device: Device, cache: Path | None = None
+) -> list[Network]:
+    """Load networks, each with the shape (B, 3, H, W) of its batches, all on one device, and log what was chosen.
+
+    The first is given RGB bytes, (B, H, W, 3); the others (B, 3, H, W) as they want it.
 
     Raises RuntimeUnavailableError when a device is asked for and cannot be had, BundleError when a file is no network.
     """
     gpu = Gpu() if device is Device.CPU else find_gpu()
-    chosen = choose_device(device, gpu, [one.file for one in wanted])
+    chosen = choose_device(device, gpu, [file for file, _ in wanted])
     networks: list[Network] = [
-        OpenVinoNetwork(file, shape, cache, takes_pixels)
+        OpenVinoNetwork(file, shape, cache, takes_pixels=index == 0)
         if chosen is Device.CPU
-        else OnnxRuntimeNetwork(file, chosen, gpu, takes_pixels)
-        for file, shape, takes_pixels in wanted
+        else OnnxRuntimeNetwork(file, chosen, gpu, takes_pixels=index == 0)
+        for index, (file, shape) in enumerate(wanted)
     ]
     log.info("runtime: %s", networks[0].name)
     return networks
