@@ -25,10 +25,11 @@ import json, sys, time
 started = float(sys.argv[1])
 from pathlib import Path
 import mitosis.cli
+from mitosis.cpu import CpuUse
 from mitosis.pipeline import candidates, load_model
 from mitosis.slide import open_slide
 imported = time.time()
-model = load_model(Path(sys.argv[2]), cache=Path(sys.argv[4]) if sys.argv[4] else None)
+model = load_model(Path(sys.argv[2]), use=CpuUse(cache=Path(sys.argv[4]) if sys.argv[4] else None))
 loaded = time.time()
 with open_slide(Path(sys.argv[3])) as slide:
     next(candidates(slide, model))

@@ -30,6 +30,7 @@ def read_candidates(raw: NDArray[np.float32], tile: Tile, confidence: float, nms
     for axis, name in enumerate(("x1", "y1", "x2", "y2")):
         rows[name] = boxes[keep, axis]
     rows["detector_score"] = raw[4][keep]
+    rows["tile"] = tile.number
     near = np.concatenate([boxes[keep, :2] < CUT_MARGIN_PX, boxes[keep, 2:] > tile.side_px - CUT_MARGIN_PX], axis=1)
     rows["cut"] = (near & np.array(tile.inner)).any(axis=1)
     return rows

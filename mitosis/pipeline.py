@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
+from mitosis.cpu import CpuUse
 from mitosis.detections import Detections, empty_detections
 from mitosis.detector import read_candidates
-from mitosis.errors import BundleError
 from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Network, load_networks
+from mitosis.network import Network, NetworkFile
+from mitosis.runtime import load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, by_bands, tiles
 from mitosis.tissue import TissueMask
@@ -46,32 +47,29 @@ class Model:
 
 
 def load_model(
-    folder: Path, device: Device = Device.AUTO, config: Config | None = None, cache: Path | None = None
+    folder: Path,
+    device: Device = Device.AUTO,
+    config: Config | None = None,
+    use: CpuUse = CpuUse(),  # noqa: B008 - frozen
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
-
-    Compiled networks are kept below the folder ``cache``, and found there the next time.
+    ``use`` says how much of a CPU and in what precision, and where compiled networks are kept for the next time.
 
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    files, kept = network_shapes(bundle, config), cache_of(bundle, cache)
-    try:
-        detector, classifier = load_networks(files, device, kept)
-    except BundleError:
-        if kept is None:
-            raise
-        detector, classifier = load_networks(files, device)  # a full disk, or what else may be wrong with the cache
+    use = replace(use, cache=cache_of(bundle, use.cache))
+    detector, classifier = load_networks(network_files(bundle, config), device, use)
     return Model(bundle, config, detector, classifier)
 
 
-def network_shapes(bundle: Bundle, config: Config) -> list[tuple[Path, tuple[int, ...]]]:
+def network_files(bundle: Bundle, config: Config) -> list[NetworkFile]:
     """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
     return [
-        (bundle.detector_file, (1, 3, tile, tile)),
-        (bundle.classifier_file, (config.classifier_batch, 3, side, side)),
+        NetworkFile(bundle.detector_file, (1, 3, tile, tile), takes_pixels=True),
+        NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side)),
     ]
 
 

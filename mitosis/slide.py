@@ -19,6 +19,7 @@ from mitosis.ahead import ahead
 from mitosis.errors import InputError
 from mitosis.readers import Level, Source, read_metaimage, read_picture, read_tiff
 from mitosis.spacing import Spacing, checked
+from mitosis.stopwatch import Stopwatch
 
 RGB = NDArray[np.uint8]
 
@@ -51,6 +52,7 @@ class Slide:
     origin_mm: tuple[float, float]
     reader: str
     _source: Source = field(repr=False)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +151,8 @@ class Slide:
         out = np.full((height, width, 3), WHITE, np.uint8)
         if x1 < x2 and y1 < y2:
             try:
-                out[y1 - y : y2 - y, x1 - x : x2 - x] = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
+                with self.stopwatch("reading"):
+                    out[y1 - y : y2 - y, x1 - x : x2 - x] = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
             except Exception as error:  # codecs raise whatever they like
                 raise InputError(
                     f"{self.path}: cannot be decoded near x {x1}, y {y1} ({type(error).__name__}); copy the file again"

@@ -15,7 +15,8 @@ import typer
 from numpy.typing import NDArray
 
 from mitosis.bundle import Bundle, read_bundle
-from mitosis.runtime import OpenVinoNetwork, prepare_pixels
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.network import NetworkFile, prepare_pixels
 from training.data.crops import Spot, plain
 from training.data.images import LabelledWindow, load_frames
 from training.export import load_classifier
@@ -43,7 +44,7 @@ def onnx_output(file: Path, x: Floats) -> Floats:
 
 def openvino_output(file: Path, x: Floats) -> tuple[Floats, str]:
     """Run what inference runs, at the CPU's own precision."""
-    network = OpenVinoNetwork(file, (1, *x.shape[1:]))
+    network = OpenVinoNetwork(NetworkFile(file, (1, *x.shape[1:])))
     return np.concatenate([out for _, out in network.map((i, one[None]) for i, one in enumerate(x))]), network.name
 
 

@@ -42,8 +42,8 @@ def write_points(path: Path, points: Points) -> None:
     """Write the file whole or not at all, in the order of the points; memory does not grow with their number.
 
     All numbers are checked, and the first ``PART`` points with the whole document against the platform's schema: the
-    rest has their form. Raises OutputError when a value is not finite, a probability is outside 0..1, or nothing can be
-    written.
+    rest has their form. Raises OutputError when a value is not finite, a probability is outside 0..1, or the file
+    cannot be written.
     """
     check(to_document(part(points, 0)))
     if not (np.isfinite(points.xy_mm).all() and ((points.probability >= 0) & (points.probability <= 1)).all()):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from openvino import CompiledModel
 
 from mitosis.bundle import read_bundle
 from mitosis.cache import cache_of, default_cache
-from mitosis.errors import BundleError
+from mitosis.cpu import CpuUse, compile_network
+from mitosis.network import NetworkFile
 from mitosis.pipeline import Model, load_model
 
 
@@ -23,20 +25,20 @@ def files(folder: Path) -> dict[Path, int]:
 
 
 def test_the_second_run_finds_what_the_first_compiled(root: Path, tmp_path: Path) -> None:
-    first = output(load_model(root / "model", cache=tmp_path))
+    first = output(load_model(root / "model", use=CpuUse(cache=tmp_path)))
     kept = files(tmp_path)
     assert len(kept) == 2
-    second = output(load_model(root / "model", cache=tmp_path))
+    second = output(load_model(root / "model", use=CpuUse(cache=tmp_path)))
     assert files(tmp_path) == kept
     np.testing.assert_array_equal(first, second)
 
 
 def test_damaged_files_are_replaced(root: Path, tmp_path: Path) -> None:
-    first = output(load_model(root / "model", cache=tmp_path))
+    first = output(load_model(root / "model", use=CpuUse(cache=tmp_path)))
     for path in files(tmp_path):
         path.chmod(0o600)
         path.write_bytes(path.read_bytes()[:5000])
-    np.testing.assert_array_equal(output(load_model(root / "model", cache=tmp_path)), first)
+    np.testing.assert_array_equal(output(load_model(root / "model", use=CpuUse(cache=tmp_path))), first)
 
 
 def test_a_cache_that_fails_while_compiling_is_done_without(
@@ -44,13 +46,13 @@ def test_a_cache_that_fails_while_compiling_is_done_without(
 ) -> None:
     """As on a full disk."""
 
-    def picky(wanted: object, device: object, cache: Path | None = None) -> list[str]:
-        if cache is not None:
-            raise BundleError("no space left on device")
-        return ["detector", "classifier"]
+    def on_a_full_disk(network: NetworkFile, use: CpuUse) -> CompiledModel:
+        if use.cache is not None:
+            raise RuntimeError("no space left on device")
+        return compile_network(network, use)
 
-    monkeypatch.setattr("mitosis.pipeline.load_networks", picky)
-    assert str(load_model(root / "model", cache=tmp_path).detector) == "detector"
+    monkeypatch.setattr("mitosis.cpu.compile_network", on_a_full_disk)
+    assert output(load_model(root / "model", use=CpuUse(cache=tmp_path))).shape[1] == 5
 
 
 def test_another_bundle_has_another_folder(root: Path, tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_a_folder_that_cannot_be_used_is_done_without(root: Path, tmp_path: Path
     (tmp_path / "file").write_text("in the way")
     assert cache_of(read_bundle(root / "model"), tmp_path / place) is None
     if place == "file":
-        assert output(load_model(root / "model", cache=tmp_path / place)).shape[1] == 5
+        assert output(load_model(root / "model", use=CpuUse(cache=tmp_path / place))).shape[1] == 5
 
 
 def test_a_folder_of_somebody_else_is_not_trusted(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
