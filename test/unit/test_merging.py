@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mitosis.detections import Detections, boxes_px, centres_px, empty_detections
 from mitosis.detector import read_candidates
-from mitosis.merging import merge, suppress
+from mitosis.merging import ROUNDS, merge, overlapping_pairs, suppress
 from mitosis.pipeline import moved
 from mitosis.tiling import tiles
 
@@ -32,16 +32,17 @@ def overlap(a: np.void, b: np.void) -> float:
     high = min(a["y2"], b["y2"]) - max(a["y1"], b["y1"])
     shared = float(max(0, wide)) * float(max(0, high))
     area = [float(r["x2"] - r["x1"]) * float(r["y2"] - r["y1"]) for r in (a, b)]
-    return shared / (min(area) if a["cut"] or b["cut"] else sum(area) - shared)
+    return shared / max(1e-9, min(area) if a["cut"] or b["cut"] else sum(area) - shared)
 
 
 def merge_by_brute_force(rows: Detections, iou: float) -> set[tuple[float, ...]]:
     def rank(row: np.void) -> tuple[float, ...]:
-        return (not row["is_mitotic_figure"], row["cut"], -row["classifier_score"], -row["detector_score"])
+        first = (not row["is_mitotic_figure"], row["cut"], -row["classifier_score"], -row["detector_score"])
+        return (*first, row["y1"], row["x1"])
 
     kept: list[np.void] = []
     for row in sorted(rows, key=rank):
-        if all(overlap(row, other) < iou for other in kept):
+        if all((shared := overlap(row, other)) < iou or shared == 0 for other in kept):
             kept.append(row)
     return {tuple(row) for row in kept}
 
@@ -51,6 +52,45 @@ def merge_by_brute_force(rows: Detections, iou: float) -> set[tuple[float, ...]]
 def test_equals_brute_force(seed: int, count: int, iou: float) -> None:
     rows = table(seed, count)
     assert {tuple(row) for row in merge(rows, iou)} == merge_by_brute_force(rows, iou)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_brute_force_on_boxes_of_all_sizes(seed: int) -> None:
+    """A few boxes a hundred times as wide as most, thin ones, ones of no size, at negative places, and equal scores."""
+    rng = np.random.default_rng(seed)
+    rows = table(seed, 300)
+    side = np.exp(rng.uniform(np.log(4), np.log(600), 300))
+    rows["x1"], rows["y1"] = rng.uniform(-500, 1500, (2, 300))
+    rows["x2"], rows["y2"] = rows["x1"] + side, rows["y1"] + side * rng.uniform(0.1, 1, 300)
+    rows["x2"][:5] = rows["x1"][:5]
+    rows["detector_score"] = rng.integers(0, 5, 300) / 4
+    rows["probability"] = rows["classifier_score"] = rng.integers(0, 5, 300) / 4
+    assert {tuple(row) for row in merge(rows, 0.2)} == merge_by_brute_force(rows, 0.2)
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_a_chain_longer_than_the_rounds(falling: bool) -> None:
+    """Each box is one object with its neighbours only: the best stays, the next goes, the one after that stays."""
+    count = 8 * ROUNDS + 1
+    rows = table(0, count, cut_share=0)
+    rows["x1"], rows["y1"] = 10.0 * np.arange(count), 0
+    rows["x2"], rows["y2"] = rows["x1"] + 30, 30
+    rows["probability"] = rows["classifier_score"] = np.linspace(0.9, 0.6, count)[:: 1 if falling else -1]
+    rows["is_mitotic_figure"] = True
+    kept = merge(rows, 0.45)
+    assert kept["x1"].tolist() == list(range(0, 10 * count, 20))
+    assert {tuple(row) for row in kept} == merge_by_brute_force(rows, 0.45)
+
+
+@pytest.mark.parametrize("large", [0, 3])
+def test_pairs_grow_with_what_overlaps_not_with_the_largest_box(large: int) -> None:
+    """Of 40,000 small boxes far apart, none is paired; a box over everything is paired with each, once."""
+    y, x = np.mgrid[:200, :200].reshape(2, -1).astype(np.float32) * 60
+    boxes = np.stack([x, y, x + 40, y + 40], axis=1)
+    over_all = np.tile(np.array([[-1, -1, 13000, 13000]], np.float32), (large, 1))
+    first, second = overlapping_pairs(np.concatenate([boxes, over_all]))
+    pairs = set(zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True))
+    assert len(pairs) == len(first) == large * 40_000 + large * (large - 1) // 2
 
 
 def test_order_of_input_does_not_matter() -> None:
