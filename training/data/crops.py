@@ -34,13 +34,9 @@ NEAR_PX = 36.0  # a negative this near to a label would show that label's object
 NUCLEUS_PX = 5.0  # a nucleus is some 30 px wide
 EDGE_PX = 16  # nearer to the patch's edge more than half of the crop would be mirrored
 NEGATIVE, POSITIVE = 0, 1
-# Shares of each class by pool. Both classes come from windows and patches alike, so that no scanner spells a class.
-WINDOW_SHARE = 0.3  # of the positives; the others are patches
-HARD_SHARES = (
-    0.25,
-    0.25,
-    0.3,
-)  # of the negatives: look-alikes, false positives, other nuclei of patches; else their corners
+# Shares of each class by pool. Windows give half of either class, or "this scanner" would say something of the class.
+WINDOW_SHARE = 0.5  # of the positives; the others are patches
+HARD_SHARES = (0.3, 0.2, 0.3)  # of the negatives: look-alikes, false positives, other nuclei of patches; else corners
 
 
 @dataclass(frozen=True)
