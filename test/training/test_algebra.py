@@ -49,6 +49,14 @@ def test_equals_the_published_form(
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("size", [(9, 7), (1, 4)])
+def test_the_exported_form_of_ema_equals_the_published_form(size: tuple[int, int]) -> None:
+    torch.manual_seed(2)
+    block = off_their_start(EMA(96)).double()
+    x = torch.randn(2, 96, *size, dtype=torch.float64) + 0.7
+    torch.testing.assert_close(block.by_convolutions(x), published_form.ema(block, x), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(("kind", "channels"), [(EMA, 64), (LSConv, 64)])
 def test_stays_within_1e_5_in_single_precision(kind: type[nn.Module], channels: int) -> None:
     torch.manual_seed(1)

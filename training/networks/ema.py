@@ -13,7 +13,7 @@ Computed here with the same weights and numbers, and never leaving the (B, C, H,
 - GAP(x2) is linear in x: the 3 x 3 weights times the mean of x over each shifted window, which the whole mean, the edge
   rows, the edge columns and the corners give (``shifted_means``).
 - The shared convolutions act on all groups at once as block-diagonal ones, dots over c as a product with a
-  block-diagonal matrix (B, C, 32): a little arithmetic on zeros buys plain matrix products without a change of layout.
+  block-diagonal matrix (C, 32): a little arithmetic on zeros buys plain matrix products without a change of layout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.gradients import GatedTerm, StripMeans, block_columns
+from training.networks.gradients import GatedTerm, StripMeans
 
 FACTOR = 32
 
@@ -41,19 +41,40 @@ class EMA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
+        if torch.onnx.is_in_onnx_export():
+            return self.by_convolutions(x)
         batch, channels, height, width = x.shape
-        pixels, rows, columns = strip_means(x.permute(0, 2, 3, 1))  # (B, H, W, C): no copy where x is channels-last
+        pixels, rows, columns = StripMeans.apply(x.permute(0, 2, 3, 1))  # (B, H, W, C): no copy where channels-last
         x = pixels.permute(0, 3, 1, 2)
         gates = self.gates(torch.cat([rows, columns], 1))
-        weights = self.local_weights(rows, columns, pixels)  # (B, 32, c)
+        weights = self.local_weights(rows, columns, x)  # (B, 32, c)
         scaled = weights * self.norm.weight
-        gated = gated_term(pixels, gates[:, :height], gates[:, height:], scaled, self.norm.eps)
-        assert self.conv3x3.bias is not None
-        constant = (self.norm.bias.softmax(0) * self.conv3x3.bias + weights * self.norm.bias).sum(2)  # (B, 32)
+        gated = GatedTerm.apply(pixels, gates[:, :height], gates[:, height:], scaled, self.norm.eps)  # (B, H * W, 32)
         local = self.local_term(x).permute(0, 2, 3, 1).reshape(gated.shape)
-        attention = (local + gated + constant[:, None].to(gated)).sigmoid()  # (B, H * W, 32)
+        attention = (local + gated + self.constant(weights)[:, None].to(gated)).sigmoid()
         spread = attention @ group_members(channels).to(attention)  # each group's value for each of its channels
-        return x * spread.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        out: Tensor = x * spread.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return out
+
+    def by_convolutions(self, x: Tensor) -> Tensor:
+        """Return the same by convolutions with constant weights, which runtimes fuse: the form that is exported."""
+        batch, channels, height, _ = x.shape
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)  # (B, C, H, 1), (B, C, W, 1)
+        strips = torch.cat([rows, columns], 2)
+        assert self.conv1x1.bias is not None
+        weight, bias = block_diagonal(self.conv1x1.weight.flatten(1)), self.conv1x1.bias.repeat(FACTOR)
+        gates = F.conv2d(strips, weight[..., None, None], bias).sigmoid()
+        normalised = F.instance_norm(x * gates[:, :, :height] * gates[:, :, height:].transpose(2, 3), eps=self.norm.eps)
+        weights = self.local_weights(rows[..., 0].transpose(1, 2), columns[..., 0].transpose(1, 2), x)
+        weighed = normalised * (weights * self.norm.weight).view(batch, channels, 1, 1)
+        members = group_members(channels).to(x)[..., None, None]  # (32, C, 1, 1)
+        attention = self.local_term(x) + F.conv2d(weighed, members) + self.constant(weights)[..., None, None]
+        return x * F.conv2d(attention.sigmoid(), members.transpose(0, 1))
+
+    def constant(self, weights: Tensor) -> Tensor:
+        """Return what the norm's and the convolution's biases add to each group's attention: (B, 32, c) -> (B, 32)."""
+        assert self.conv3x3.bias is not None
+        return (self.norm.bias.softmax(0) * self.conv3x3.bias + weights * self.norm.bias).sum(2)
 
     def gates(self, strips: Tensor) -> Tensor:
         """Return the gates of strips of mean values: (B, L, C) -> (B, L, C)."""
@@ -69,35 +90,22 @@ class EMA(nn.Module):
         dense = taps.view(FACTOR, 9, -1).transpose(1, 2).reshape(FACTOR, -1, 3, 3)
         return F.conv2d(x, dense, padding=1)
 
-    def local_weights(self, rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
+    def local_weights(self, rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
         """Return ``softmax(GAP(x2))``, (B, 32, c), from the means of x; in single precision whatever x is in."""
-        with torch.autocast(pixels.device.type, enabled=False):
-            precise = torch.promote_types(pixels.dtype, self.conv3x3.weight.dtype)
-            means = shifted_means(rows.to(precise), columns.to(precise), pixels)
+        with torch.autocast(x.device.type, enabled=False):
+            precise = torch.promote_types(x.dtype, self.conv3x3.weight.dtype)
+            means = shifted_means(rows.to(precise), columns.to(precise), corners(x).to(precise))
             windows = means.reshape(rows.shape[0], FACTOR, -1)  # (B, 32, 9 c)
             return F.linear(windows, self.conv3x3.weight.flatten(1), self.conv3x3.bias).softmax(2)
 
 
-def strip_means(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, H, W, C) -> the same, its mean over W (B, H, C) and its mean over H (B, W, C)."""
-    if torch.onnx.is_in_onnx_export():
-        return pixels, pixels.mean(2), pixels.mean(1)
-    found: tuple[Tensor, Tensor, Tensor] = StripMeans.apply(pixels)
-    return found
+def corners(x: Tensor) -> Tensor:
+    """Return the pixels in the corners, last before first: (B, C, H, W) -> (B, C, 2, 2)."""
+    edges = torch.cat([x[:, :, -1:], x[:, :, :1]], 2)
+    return torch.cat([edges[..., -1:], edges[..., :1]], 3)
 
 
-def gated_term(pixels: Tensor, gate_h: Tensor, gate_w: Tensor, weights: Tensor, eps: float) -> Tensor:
-    """Return ``weights . norm(x * gate_h * gate_w)``, (B, H * W, groups): see ``GatedTerm``, whose formula this is."""
-    if not torch.onnx.is_in_onnx_export():
-        found: Tensor = GatedTerm.apply(pixels, gate_h, gate_w, weights, eps)
-        return found
-    gated = (pixels * gate_h[:, :, None] * gate_w[:, None]).flatten(1, 2)
-    centred = gated - gated.mean(1, keepdim=True)
-    scale = ((centred * centred).mean(1) + eps).rsqrt()
-    return centred @ block_columns(weights * scale.view_as(weights))
-
-
-def shifted_means(rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
+def shifted_means(rows: Tensor, columns: Tensor, corners: Tensor) -> Tensor:
     """Return the mean over all pixels of x shifted by each tap of a 3 x 3 kernel with zero padding.
 
     Tap (i, j) of -1, 0, 1 sees all of x but the row and the column that leave the image at that shift.
@@ -105,7 +113,7 @@ def shifted_means(rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
     Args:
         rows: mean of x over W, (B, H, C).
         columns: mean of x over H, (B, W, C).
-        pixels: x, (B, H, W, C).
+        corners: x in the corners, last before first, (B, C, 2, 2).
 
     Returns:
         (B, C, 3, 3), the sum over the seen pixels divided by H * W.
@@ -115,7 +123,7 @@ def shifted_means(rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
     none = torch.zeros_like(rows[:, 0])
     lost_rows = torch.stack([rows[:, -1], none, rows[:, 0]], 2)[..., None] / height
     lost_columns = torch.stack([columns[:, -1], none, columns[:, 0]], 2)[..., None, :] / width
-    last, first = (torch.stack([pixels[:, i, -1].to(rows), none, pixels[:, i, 0].to(rows)], 2) for i in (-1, 0))
+    last, first = (torch.stack([corner[..., 0], none, corner[..., 1]], 2) for corner in corners.unbind(2))
     lost_twice = torch.stack([last, torch.zeros_like(last), first], 2) / (height * width)
     return rows.mean(1)[..., None, None] - lost_rows - lost_columns + lost_twice
 
