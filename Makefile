@@ -37,7 +37,7 @@ demo: .venv/ready
 	.venv/bin/python test/show_demo.py demo-output/case
 
 test: .venv-train/ready lint
-	.venv-train/bin/python -m pytest test/unit test/end_to_end
+	.venv-train/bin/python -m pytest test/unit test/end_to_end test/docs
 	.venv-train/bin/python -m pytest test/training
 
 test-container: .venv-train/ready
