@@ -16,22 +16,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Annotated, get_args
 
 import cv2
 import numpy as np
+import typer
+import yaml
 from numpy.typing import NDArray
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold
 
-from mitosis.adaptive import slide_features
-from mitosis.bundle import Adaptive, FeatureName, FeatureWeight
+from mitosis.adaptive import adapted_threshold, slide_features
+from mitosis.bundle import DESCRIPTION, Adaptive, FeatureName, FeatureWeight
 from mitosis.calibration import logits
+from mitosis.config import Config
 from mitosis.evaluation import Counts
-from mitosis.labels import LabelledImage
-from mitosis.pipeline import Model, detect
+from mitosis.labels import LabelledImage, read_labels
+from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
-from training.calibrate import SIMULATED_STRENGTH, Found
+from training.calibrate import LOWEST_CONFIDENCE, SIMULATED_STRENGTH, Found
 from training.data.augmentation import jitter_sharpness, jitter_stain
 from training.data.images import read_rgb
 
