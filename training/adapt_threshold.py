@@ -48,6 +48,7 @@ SMALLEST_SPREAD = 0.005  # a feature that hardly varies here teaches nothing abo
 REACH = 2.0  # standard deviations
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,26 @@ def inputs(views: list[View], part: Adaptive) -> tuple[Floats, NDArray[np.bool_]
     return x, np.concatenate([view.found.positive for view in views])
 
 
+def folds(views: list[View]) -> list[tuple[Indices, Indices]]:
+    """Divide the views by frames into (seen, left out); none where a part would hold candidates of one class only."""
+    frames = [view.found.image.file_name for view in views]
+    if (count := min(FOLDS, len(set(frames)))) < 2:
+        return []
+    parts = list(GroupKFold(count).split(views, groups=frames))
+    mitoses = [view.found.positive for view in views]
+    enough = all(len(np.unique(np.concatenate([mitoses[i] for i in seen]))) == 2 for seen, _ in parts)
+    return parts if enough else []
+
+
 def left_out(views: list[View], penalty: float, threshold: float) -> tuple[float, Counts]:
     """Return the log-loss and the counts at adapted thresholds, from fits that did not see the frame."""
-    frames = [view.found.image.file_name for view in views]
     losses, counts = [], Counts()
-    for seen, unseen in GroupKFold(min(FOLDS, len(set(frames)))).split(views, groups=frames):
+    for seen, unseen in folds(views):
         part, regression = fit([views[i] for i in seen], penalty)
         hidden = [views[i] for i in unseen]
         x, positive = inputs(hidden, part)
-        losses.append(log_loss(positive, regression.predict_proba(x)[:, 1], labels=[False, True]) * len(x))
+        if len(x):
+            losses.append(log_loss(positive, regression.predict_proba(x)[:, 1], labels=[False, True]) * len(x))
         counts += sum((v.counts(adapted_threshold(threshold, v.features, part)) for v in hidden), Counts())
     return sum(losses) / sum(len(view.found.rows) for view in views), counts
 
@@ -146,6 +158,9 @@ def main(
     threshold = load_model(bundle).config.classifier_threshold
     model = load_model(bundle, config=Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0))
     views = look_at_all(model, data / "frames", read_labels(data / "frames.json", "val"))
+    if not folds(views):
+        print("too few frames or candidates on val to learn from: nothing was written")
+        return
     tried = {penalty: left_out(views, penalty, threshold) for penalty in PENALTIES}
     penalty = min(PENALTIES, key=lambda c: tried[c][0])
     part, _ = fit(views, penalty)

@@ -96,13 +96,20 @@ def fit(rows: Detections, positive: NDArray[np.bool_]) -> Calibration:
 
 
 def cross_fitted(found: list[Found]) -> NDArray[np.floating]:
-    """Return every candidate's probability from a calibration that did not see its frame."""
+    """Return every candidate's probability from a calibration that did not see its frame.
+
+    Where val is too small for that, one that did.
+    """
     rows = np.concatenate([f.rows for f in found])
     positive = np.concatenate([f.positive for f in found])
     names = [f.image.file_name for f in found]  # a frame's simulated versions stay with it
     frame = np.repeat(np.unique(names, return_inverse=True)[1], [len(f.rows) for f in found])
     out = np.zeros(len(rows))
-    for seen, unseen in GroupKFold(FOLDS).split(rows, positive, frame):
+    folds = min(FOLDS, len(set(names)))
+    splits = list(GroupKFold(folds).split(rows, positive, frame)) if folds > 1 else []
+    if not splits or any(len(np.unique(positive[seen])) < 2 for seen, _ in splits):
+        return probabilities(rows, fit(rows, positive))
+    for seen, unseen in splits:
         out[unseen] = probabilities(rows[unseen], fit(rows[seen], positive[seen]))
     return out
 

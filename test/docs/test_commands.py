@@ -83,25 +83,33 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
         (programs / name).write_text(content)
         (programs / name).chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = {"PATH": path, "PYTHONPATH": str(root), "COLUMNS": "200", "NO_COLOR": "1", "HOURS": HOURS}
+    # One thread each: torch's threads spin, and on a machine with other work seconds become minutes.
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "PATH": path,
+        "PYTHONPATH": str(root),
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+        "HOURS": HOURS,
+    }
     shell = Shell(folder, os.environ | settings)
     yield shell
     shell.end()
 
 
 def write_labelled_cases(root: Path, folder: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write the drawn case as six labelled ones in MIDOG++'s form: enough for cases of train, val and test."""
+    """Write the drawn case as twelve labelled ones of two kinds in MIDOG++'s form: of each kind one is val and one test."""
     folder.mkdir()
     planted = json.loads((root / "test/planted.json").read_text())
     document = {"categories": planted["categories"], "images": [], "annotations": []}
-    for number, (row, column) in enumerate(np.ndindex(2, 3), start=1):
-        x0, y0 = 682 * column, 768 * row
-        tifffile.imwrite(folder / f"{number:03}.tiff", rgb[y0 : y0 + 768, x0 : x0 + 682], photometric="rgb", **TAGS)
-        about = {"id": number, "file_name": f"{number:03}.tiff", "width": 682, "height": 768, "tumor_type": "drawn"}
-        document["images"].append(about)
+    for number, (row, column) in enumerate(np.ndindex(3, 4), start=1):
+        x0, y0 = 512 * column, 512 * row
+        tifffile.imwrite(folder / f"{number:03}.tiff", rgb[y0 : y0 + 512, x0 : x0 + 512], photometric="rgb", **TAGS)
+        about = {"id": number, "file_name": f"{number:03}.tiff", "width": 512, "height": 512}
+        document["images"].append(about | {"tumor_type": ("drawn", "sketched")[number % 2]})
         for annotation in planted["annotations"]:
             x1, y1, x2, y2 = annotation["bbox"]
-            if x0 <= (x1 + x2) / 2 < x0 + 682 and y0 <= (y1 + y2) / 2 < y0 + 768:
+            if x0 <= (x1 + x2) / 2 < x0 + 512 and y0 <= (y1 + y2) / 2 < y0 + 512:
                 box = [x1 - x0, y1 - y0, x2 - x0, y2 - y0]
                 kind = {"image_id": number, "category_id": annotation["category_id"]}
                 document["annotations"].append(kind | {"bbox": box})
