@@ -22,6 +22,8 @@ from mitosis.bundle import read_bundle
 from mitosis.labels import read_labels
 from mitosis.output.grand_challenge import evaluator_problems, read_points
 
+pytestmark = pytest.mark.timeout(2400)  # the first test builds the image
+
 LOOK = """
 import importlib.util, shutil, sys
 sys.exit(any(map(importlib.util.find_spec, ("torch", "pip", "openvino_telemetry"))) or shutil.which("gcc"))
