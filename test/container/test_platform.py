@@ -13,6 +13,8 @@ from engine import EXTRA, PYTHON, engine, mounts, run, running
 
 from mitosis.output.grand_challenge import read_points
 
+pytestmark = pytest.mark.timeout(2400)  # the first test builds the image
+
 GIB = 2**30
 TERMINATED = 143
 INVOKE = """
