@@ -30,6 +30,8 @@ from onnx import ModelProto
 
 from mitosis.bundle import DESCRIPTION, Description, read_bundle
 from mitosis.detector import prepare_tile
+from mitosis.errors import BundleError
+from mitosis.runtime import OpenVinoNetwork
 from training.data.images import LabelledWindow, load_windows
 from training.export import store_half
 
@@ -37,6 +39,7 @@ logging.getLogger("nncf").setLevel(logging.WARNING)  # it names every layer that
 
 KEPT_TYPES = ("Sigmoid", "MatMul", "Mul", "Add", "Sub", "Div", "ReduceMean", "ReduceSum", "Softmax", "Concat", "Resize")
 SUFFIX = "int8"
+CHECKED_TILES, LARGEST_CHANGE = 8, 0.5  # of a score: beyond it the network computes something else
 
 Batch = NDArray[np.float32]
 
@@ -118,6 +121,15 @@ def integer_convolutions(model: ModelProto) -> int:
     return sum(node.op_type == "Conv" and restored.issuperset(node.input[:2]) for node in model.graph.node)
 
 
+def largest_score_change(before: Path, after: Path, tiles: list[Batch]) -> float:
+    """Run both detectors as inference will, and return the largest difference of a score; NaN where one has NaN."""
+    scores = [
+        np.concatenate([raw[0, 4] for _, raw in OpenVinoNetwork(file, tiles[0].shape).map((None, t) for t in tiles)])
+        for file in (before, after)
+    ]
+    return float(np.abs(scores[0] - scores[1]).max())
+
+
 def write_bundle(source: Path, target: Path, detector: ModelProto) -> None:
     """Copy a bundle with another detector."""
     partial = target.with_name(target.name + ".partial")
@@ -150,10 +162,21 @@ def main(
     model = simplified(found.detector_file)
     tiles = list(calibration_tiles(load_windows(data), found.description.detector.tile_px, count))
     quantised = quantise(model, tiles)
+    with TemporaryDirectory() as folder:
+        trial = Path(folder) / "detector.onnx"
+        onnx.save(quantised, trial)
+        change = largest_score_change(found.detector_file, trial, tiles[:CHECKED_TILES])
+    if not change < LARGEST_CHANGE:  # NaN, too
+        raise BundleError(
+            f"{output}: not written, a score changed by {change:.2f}; this network cannot be quantised so"
+        )
     write_bundle(bundle, output, quantised)
     layers, integer = sum(node.op_type == "Conv" for node in model.graph.node), integer_convolutions(quantised)
     before, after = (p.stat().st_size / 1e6 for p in (found.detector_file, output / found.description.detector.file))
-    print(f"{output}: {integer} of {layers} convolutions in 8 bits, {before:.1f} -> {after:.1f} MB")
+    print(
+        f"{output}: {integer} of {layers} convolutions in 8 bits, {before:.1f} -> {after:.1f} MB; "
+        f"scores change by {change:.2f} at most"
+    )
 
 
 if __name__ == "__main__":
