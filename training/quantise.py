@@ -37,7 +37,7 @@ from training.export import store_half
 
 logging.getLogger("nncf").setLevel(logging.WARNING)  # it names every layer that it leaves alone
 
-KEPT_TYPES = ("Sigmoid", "MatMul", "Mul", "Add", "Sub", "Div", "ReduceMean", "ReduceSum", "Softmax", "Concat", "Resize")
+ATTENTION = ("/attn/", "/attention/")  # EMA, in the names of its nodes
 SUFFIX = "int8"
 CHECKED_TILES, LARGEST_CHANGE = 8, 0.5  # of a score: beyond it the network computes something else
 
@@ -99,12 +99,10 @@ def pointwise_nodes(model: ModelProto) -> list[str]:
 
 def quantise(model: ModelProto, tiles: list[Batch]) -> ModelProto:
     """Return the model with 8-bit convolutions of 3 x 3 and 7 x 7."""
-    present = {node.op_type for node in model.graph.node}
-    ignored = nncf.IgnoredScope(
-        names=[*head_nodes(model), *pointwise_nodes(model)],
-        types=[kind for kind in KEPT_TYPES if kind in present],
-        validate=False,
-    )
+    others = sorted({node.op_type for node in model.graph.node} - {"Conv"})  # a rounded variance has no inverse root
+    attention = [node.name for node in model.graph.node if any(part in node.name for part in ATTENTION)]
+    names = {*head_nodes(model), *pointwise_nodes(model), *attention}
+    ignored = nncf.IgnoredScope(names=sorted(names), types=others, validate=False)
     name = model.graph.input[0].name
     return nncf.quantize(  # type: ignore[no-any-return]
         model,
