@@ -25,8 +25,8 @@ from PIL import Image
 from benchmarks.peak import measure_peaks
 from benchmarks.regions import SPACING_UM, region
 from mitosis.bundle import read_bundle
-from mitosis.detector import prepare_tile
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.network import NetworkFile, prepare_pixels
 
 ROOT = Path(__file__).parents[1]
 Image.MAX_IMAGE_PIXELS = None
@@ -71,7 +71,7 @@ def tiles_of(path: Path, count: int) -> Tiles:
         rgb = np.asarray(image.convert("RGB"))
     rng = np.random.default_rng(0)
     places = rng.integers((0, 0), (rgb.shape[0] - TILE_PX, rgb.shape[1] - TILE_PX), (count, 2))
-    return [prepare_tile(rgb[y : y + TILE_PX, x : x + TILE_PX]) for y, x in places]
+    return [prepare_pixels(rgb[None, y : y + TILE_PX, x : x + TILE_PX]) for y, x in places]
 
 
 def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int) -> Cost:
@@ -80,7 +80,7 @@ def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int
 
     scale, variant = architecture.removeprefix("yolo11").split()[:2]
     _, gflop = count(variant, scale)  # type: ignore[arg-type]
-    network = OpenVinoNetwork(file, (1, 3, TILE_PX, TILE_PX))
+    network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX)))
     seconds = []
     for number in range(rounds + 1):
         started_s = time.perf_counter()

@@ -24,7 +24,6 @@ from PIL import Image
 from benchmarks.memory import peak_mb
 from benchmarks.regions import SPACING_UM, region
 from mitosis.config import Config
-from mitosis.detector import prepare_tile
 from mitosis.output.grand_challenge import read_points
 from mitosis.pipeline import Model, load_model
 from mitosis.results import process_case
@@ -53,7 +52,7 @@ def score_for(model: Model, path: Path, per_mm2: float) -> float:
     with open_slide(path, SPACING_UM) as slide:
         rng = np.random.default_rng(0)
         places = rng.integers((0, 0), (slide.width_px - side, slide.height_px - side), (SAMPLED_TILES, 2))
-        batches = [(None, prepare_tile(slide.read(int(x), int(y), side, side))) for x, y in places]
+        batches = [(None, slide.read(int(x), int(y), side, side)[None]) for x, y in places]
     scores = np.sort(np.concatenate([raw[0, 4] for _, raw in model.detector.map(batches)]))
     area_mm2 = SAMPLED_TILES * (side * SPACING_UM / 1000) ** 2
     return float(scores[-max(1, round(per_mm2 * area_mm2))])

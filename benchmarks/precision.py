@@ -17,11 +17,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from mitosis.cpu import CpuUse, Precision
 from mitosis.detections import centres_px
 from mitosis.evaluation import Counts, match
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
-from mitosis.runtime import Precision
 from mitosis.slide import open_slide
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def main(
     runs = [(folder, precision) for folder in model for precision in (Precision.F32, Precision.AUTO)]
     loaded = []
     for folder, precision in runs:
-        one = load_model(folder, precision=precision)
+        one = load_model(folder, use=CpuUse(precision))
         loaded.append((f"{one.bundle.description.name}, {one.detector.name.split()[-1]}", one))
     print("| set | bundle, arithmetic | TP | FP | FN | F1 | difference | mean difference over thresholds | s |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -64,22 +64,24 @@ class Found:
         return match(self.image.mitotic_figures_px * um, centres_px(self.rows[kept]) * um)
 
 
-def detect_all(model: Model, folder: Path, images: list[LabelledImage]) -> list[Found]:
-    """Detect on every image, keeping all candidates."""
+def detect_all(model: Model, images: list[LabelledImage], paths: list[Path]) -> list[Found]:
+    """Detect on every image, keeping all candidates; ``paths`` says where each lies."""
     found = []
-    for image in track(images, "frames"):
-        with open_slide(folder / image.file_name, image.spacing_um) as slide:
+    for image, path in track(list(zip(images, paths, strict=True)), "frames"):
+        with open_slide(path, image.spacing_um) as slide:
             found.append(Found(image, detect(slide, model)))
     return found
 
 
-def simulate_laboratory(folder: Path, images: list[LabelledImage], target: Path, seed: int) -> None:
-    """Write every image anew, all with one laboratory's stain and one scanner's sharpness."""
-    for image in images:
+def simulate_laboratory(paths: list[Path], target: Path, seed: int) -> list[Path]:
+    """Write every image anew into TARGET, all with one laboratory's stain and one scanner's sharpness."""
+    written = []
+    for number, path in enumerate(paths):
         rng = np.random.default_rng(seed)  # the same draw for all: frames of one laboratory look alike
-        rgb = jitter_sharpness(rng, jitter_stain(rng, read_rgb(folder / image.file_name), SIMULATED_STRENGTH))
-        path = target / image.file_name
-        cv2.imwrite(str(path), rgb[..., ::-1])
+        rgb = jitter_sharpness(rng, jitter_stain(rng, read_rgb(path), SIMULATED_STRENGTH))
+        written.append(target / f"{number}{path.suffix}")  # not by its name: labels may state a whole path
+        cv2.imwrite(str(written[-1]), rgb[..., ::-1])
+    return written
 
 
 def fit(rows: Detections, positive: NDArray[np.bool_]) -> Calibration:
@@ -143,14 +145,15 @@ def main(
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
     model = load_model(bundle, config=keep_all)
     images = read_labels(data / "frames.json", "val")
-    real = detect_all(model, data / "frames", images)
+    paths = [data / "frames" / image.file_name for image in images]
+    real = detect_all(model, images, paths)
     found = list(real)
     for seed in range(SIMULATED):
         with TemporaryDirectory() as folder:
-            simulate_laboratory(data / "frames", images, Path(folder), seed)
-            found += detect_all(model, Path(folder), images)
+            found += detect_all(model, images, simulate_laboratory(paths, Path(folder), seed))
     with TemporaryDirectory() as folder:
-        patches = detect_all(model, Path(folder), write_mosaics(data, Path(folder)))
+        mosaics = write_mosaics(data, Path(folder))
+        patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
     rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
     calibration = fit(rows, positive)
     points, elsewhere = (

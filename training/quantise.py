@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mitosis.bundle import DESCRIPTION, Description, read_bundle
-from mitosis.detector import prepare_tile
+from mitosis.cpu import OpenVinoNetwork
 from mitosis.errors import BundleError
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.network import NetworkFile, prepare_pixels
 from training.data.images import LabelledWindow, load_windows
 from training.export import store_half
 
@@ -67,7 +67,7 @@ def calibration_tiles(windows: list[LabelledWindow], side_px: int, count: int) -
     for index in rng.permutation(len(windows))[:count]:
         rgb = windows[index].rgb
         y, x = (int(rng.integers(0, length - side_px + 1)) for length in rgb.shape[:2])
-        yield prepare_tile(rgb[y : y + side_px, x : x + side_px])
+        yield prepare_pixels(rgb[None, y : y + side_px, x : x + side_px])
 
 
 def head_nodes(model: ModelProto) -> list[str]:
@@ -121,10 +121,10 @@ def integer_convolutions(model: ModelProto) -> int:
 
 def largest_score_change(before: Path, after: Path, tiles: list[Batch]) -> float:
     """Run both detectors as inference will, and return the largest difference of a score; NaN where one has NaN."""
-    scores = [
-        np.concatenate([raw[0, 4] for _, raw in OpenVinoNetwork(file, tiles[0].shape).map((None, t) for t in tiles)])
-        for file in (before, after)
-    ]
+    scores = []
+    for file in (before, after):
+        network = OpenVinoNetwork(NetworkFile(file, tiles[0].shape))
+        scores.append(np.concatenate([raw[0, 4] for _, raw in network.map((None, tile) for tile in tiles)]))
     return float(np.abs(scores[0] - scores[1]).max())
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mitosis.bundle import read_bundle
+from mitosis.errors import InputError
 from training.data.crops import NEAR_PX, CropStream, Pools, Spot, other_nuclei, plain
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, load_frames, load_patches, load_windows
 from training.mine_candidates import FILE_NAME as CANDIDATES
@@ -70,6 +72,8 @@ class Validation:
     def __init__(self, data: Path, run: Path) -> None:
         windows = load_frames(data, "val")
         spots = candidate_spots(windows, run, "val")
+        if not spots:
+            raise InputError(f"{run / CANDIDATES}: stage 1 found nothing on split val; train it longer, or --start it")
         self.crops = torch.stack([plain(spot) for spot, _ in spots]).to(memory_format=torch.channels_last)
         self.positive = np.array([positive for _, positive in spots])
         self.mitoses = sum(int((w.categories == MITOTIC).sum()) for w in windows)
@@ -142,7 +146,9 @@ def main(
     run: Annotated[Path, typer.Option(help=f"Folder with {CANDIDATES}; taken up again if it holds a checkpoint")],
     profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "paper",
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
-    architecture: Annotated[str, typer.Option(help="A ConvNeXt of timm's")] = "convnext_tiny",
+    architecture: Annotated[
+        str | None, typer.Option(help="A ConvNeXt of timm's; default that of --start, else convnext_tiny")
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="A bundle whose classifier is trained on; else random weights")
     ] = None,
@@ -153,6 +159,9 @@ def main(
     if profile not in CLASSIFIER_PROFILES:
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(CLASSIFIER_PROFILES)}")
     settings = CLASSIFIER_PROFILES[profile]
+    architecture = architecture or (
+        read_bundle(start).description.classifier.architecture if start else "convnext_tiny"
+    )
     torch.manual_seed(seed)
     model = MitosisClassifier(architecture, settings.drop_path).train().to(memory_format=torch.channels_last)
     if start:

@@ -46,9 +46,7 @@ def test_equals_the_published_form(
     expected = values_and_gradients(block, lambda x: published(block, x), x)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(
-            found[name], value, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(EMA, 64), (LSConv, 64)])

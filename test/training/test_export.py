@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mitosis.bundle import read_bundle
+from mitosis.cpu import OpenVinoNetwork
 from mitosis.errors import BundleError
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.network import NetworkFile
 from training.export import main as export
 from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
@@ -46,7 +47,7 @@ def test_runtimes_agree(run: Path) -> None:
     bundle = read_bundle(run / "model")
     x = np.random.default_rng(1).normal(size=(4, 3, 64, 64)).astype(np.float32)
     expected = onnxruntime.InferenceSession(str(bundle.classifier_file)).run(None, {"images": x})[0]
-    network = OpenVinoNetwork(bundle.classifier_file, x.shape)
+    network = OpenVinoNetwork(NetworkFile(bundle.classifier_file, x.shape))
     items = list(network.map((i, x) for i in range(9)))
     assert [i for i, _ in items] == list(range(9))
     for _, found in items:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, group_norm
 
-from training.networks.convnext import MatmulDepthwise, MitosisClassifier
+from training.networks.convnext import MatmulDepthwise, MeanOfViews, MitosisClassifier
 from training.networks.ema import EMA
 from training.networks.lsconv import LSConv, aggregate
 from training.networks.yolo11 import HEAD_LAYERS, MitosisDetector, WithEMA
@@ -33,8 +33,8 @@ def test_lsconv_is_identity_plus_normalised_aggregation() -> None:
     torch.manual_seed(2)
     block = LSConv(16).eval()
     x = torch.randn(1, 16, 6, 6)
-    expected = block.norm(aggregate(x, block.kernels(x))) + x
-    torch.testing.assert_close(block(x), expected)
+    kernels = block.kernels.norm(block.kernels(x)).view(1, 2, 9, 6, 6)
+    torch.testing.assert_close(block(x), block.norm(aggregate(x, kernels)) + x)
     with pytest.raises(ValueError, match="divisible by 8"):
         LSConv(12)
 
@@ -130,3 +130,12 @@ def test_depthwise_by_matrices_equals_the_convolution(height: int, width: int) -
         strict=True,
     ):
         torch.testing.assert_close(found, expected)
+
+
+def test_the_mean_of_views_does_not_depend_on_how_a_crop_lies() -> None:
+    torch.manual_seed(5)
+    model = MeanOfViews(MitosisClassifier("test_convnext").eval())
+    x = torch.randn(3, 3, 64, 64)
+    expected = torch.stack([model.model(torch.rot90(y, k, (2, 3))) for y in (x, x.flip(3)) for k in range(4)]).mean(0)
+    for y in (x, x.flip(2), torch.rot90(x, 1, (2, 3))):
+        torch.testing.assert_close(model(y), expected)

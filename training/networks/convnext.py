@@ -95,3 +95,21 @@ class MitosisClassifier(nn.Module):
         """Return logits (B, 2) and the pooled, normalised features (B, F) that the logits are computed from."""
         features = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
         return self.net.head.fc(features), features
+
+
+class MeanOfViews(nn.Module):
+    """The classifier's mean logits over the eight ways to turn and flip a crop, for a mitosis has no up; as exported.
+
+    Candidates are few, so this costs little of a slide's time.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) -> logits (B, 2)."""
+        flipped = torch.cat([x, x.flip(2), x.flip(3), x.flip(2, 3)])
+        views = torch.cat([flipped, flipped.transpose(2, 3)])  # (8 B, 3, S, S), view by view
+        out: Tensor = self.model(views).view(8, -1, len(CLASSES)).mean(0)
+        return out

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.networks.gradients import GatedTerm, StripMeans, block_columns
+
 FACTOR = 32
 
 
@@ -40,47 +42,59 @@ class EMA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
-        pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C), no copy where x is channels-last
-        rows, columns = pixels.mean(2), pixels.mean(1)  # (B, H, C), (B, W, C)
-        gate_h, gate_w = self.gates(torch.cat([rows, columns], 1)).split([height, width], 1)
-        gated = pixels * gate_h[:, :, None] * gate_w[:, None]
-        gated = gated.reshape(batch, height * width, channels)
-        centred = gated - gated.mean(1, keepdim=True)
-        scale = ((centred * centred).mean(1) + self.norm.eps).rsqrt().view(batch, FACTOR, -1)
+        pixels, rows, columns = strip_means(x.permute(0, 2, 3, 1))  # (B, H, W, C): no copy where x is channels-last
+        x = pixels.permute(0, 3, 1, 2)
+        gates = self.gates(torch.cat([rows, columns], 1))
         weights = self.local_weights(rows, columns, pixels)  # (B, 32, c)
-        gated_term = centred @ block_columns(weights * self.norm.weight * scale)
-        offset = (weights * self.norm.bias).sum(2)[:, None]  # (B, 1, 32)
-        local_term = self.local_term(x).permute(0, 2, 3, 1).reshape(batch, height * width, FACTOR)
-        attention = (local_term + gated_term + offset).sigmoid()  # (B, H*W, 32)
+        scaled = weights * self.norm.weight
+        gated = gated_term(pixels, gates[:, :height], gates[:, height:], scaled, self.norm.eps)
+        assert self.conv3x3.bias is not None
+        constant = (self.norm.bias.softmax(0) * self.conv3x3.bias + weights * self.norm.bias).sum(2)  # (B, 32)
+        local = self.local_term(x).permute(0, 2, 3, 1).reshape(gated.shape)
+        attention = (local + gated + constant[:, None].to(gated)).sigmoid()  # (B, H * W, 32)
         spread = attention @ group_members(channels).to(attention)  # each group's value for each of its channels
         return x * spread.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def gates(self, strips: Tensor) -> Tensor:
         """Return the gates of strips of mean values: (B, L, C) -> (B, L, C)."""
-        weight = block_diagonal(self.conv1x1.weight[:, :, 0, 0])
         assert self.conv1x1.bias is not None
+        weight = block_diagonal(self.conv1x1.weight.flatten(1))
         return F.linear(strips, weight, self.conv1x1.bias.repeat(FACTOR)).sigmoid()
 
     def local_term(self, x: Tensor) -> Tensor:
-        """Return ``softmax(GAP(x1)) . x2`` as one convolution: (B, C, H, W) -> (B, 32, H, W)."""
-        weights = self.norm.bias.softmax(0)  # GAP(x1) is the bias of the norm
-        c = len(weights)
-        kernel = (weights @ self.conv3x3.weight.flatten(1)).view(1, c, 3, 3)
-        dense = (
-            kernel.flatten(1).repeat(FACTOR, 1).view(FACTOR, 1, c, 9) * torch.eye(FACTOR).to(x.device)[..., None, None]
-        )
-        assert self.conv3x3.bias is not None
-        bias = (weights @ self.conv3x3.bias).repeat(FACTOR)
-        return F.conv2d(x, dense.view(FACTOR, FACTOR * c, 3, 3), bias, padding=1)
+        """Return ``softmax(GAP(x1)) . x2`` less its bias as one convolution: (B, C, H, W) -> (B, 32, H, W)."""
+        weights = self.norm.bias.softmax(0)[:, None]  # GAP(x1) is the bias of the norm
+        kernel = (weights * self.conv3x3.weight.flatten(1)).sum(0).view(1, -1, 9)  # (1, c, 9)
+        taps = torch.cat([block_diagonal(tap) for tap in kernel.unbind(2)], 1)  # (32, 9 C)
+        dense = taps.view(FACTOR, 9, -1).transpose(1, 2).reshape(FACTOR, -1, 3, 3)
+        return F.conv2d(x, dense, padding=1)
 
     def local_weights(self, rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
         """Return ``softmax(GAP(x2))``, (B, 32, c), from the means of x; in single precision whatever x is in."""
         with torch.autocast(pixels.device.type, enabled=False):
             precise = torch.promote_types(pixels.dtype, self.conv3x3.weight.dtype)
             means = shifted_means(rows.to(precise), columns.to(precise), pixels)
-            groups = means.reshape(len(rows) * FACTOR, -1, 3, 3)
-            pooled = F.conv2d(groups, self.conv3x3.weight, self.conv3x3.bias)
-            return pooled.view(len(rows), FACTOR, -1).softmax(2)
+            windows = means.reshape(rows.shape[0], FACTOR, -1)  # (B, 32, 9 c)
+            return F.linear(windows, self.conv3x3.weight.flatten(1), self.conv3x3.bias).softmax(2)
+
+
+def strip_means(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, H, W, C) -> the same, its mean over W (B, H, C) and its mean over H (B, W, C)."""
+    if torch.onnx.is_in_onnx_export():
+        return pixels, pixels.mean(2), pixels.mean(1)
+    found: tuple[Tensor, Tensor, Tensor] = StripMeans.apply(pixels)
+    return found
+
+
+def gated_term(pixels: Tensor, gate_h: Tensor, gate_w: Tensor, weights: Tensor, eps: float) -> Tensor:
+    """Return ``weights . norm(x * gate_h * gate_w)``, (B, H * W, groups): see ``GatedTerm``, whose formula this is."""
+    if not torch.onnx.is_in_onnx_export():
+        found: Tensor = GatedTerm.apply(pixels, gate_h, gate_w, weights, eps)
+        return found
+    gated = (pixels * gate_h[:, :, None] * gate_w[:, None]).flatten(1, 2)
+    centred = gated - gated.mean(1, keepdim=True)
+    scale = ((centred * centred).mean(1) + eps).rsqrt()
+    return centred @ block_columns(weights * scale.view_as(weights))
 
 
 def shifted_means(rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
@@ -99,12 +113,11 @@ def shifted_means(rows: Tensor, columns: Tensor, pixels: Tensor) -> Tensor:
     """
     height, width = rows.shape[1], columns.shape[1]
     none = torch.zeros_like(rows[:, 0])
-    out_rows = torch.stack([rows[:, -1], none, rows[:, 0]], 2)[..., None] / height
-    out_columns = torch.stack([columns[:, -1], none, columns[:, 0]], 2)[..., None, :] / width
-    corners = [pixels[:, i, j].to(rows.dtype) for i in (-1, 0) for j in (-1, 0)]
-    both = torch.stack([corners[0], none, corners[1], none, none, none, corners[2], none, corners[3]], 2)
-    whole = rows.mean(1)[..., None, None]
-    return whole - out_rows - out_columns + both.view(*both.shape[:2], 3, 3) / (height * width)
+    lost_rows = torch.stack([rows[:, -1], none, rows[:, 0]], 2)[..., None] / height
+    lost_columns = torch.stack([columns[:, -1], none, columns[:, 0]], 2)[..., None, :] / width
+    last, first = (torch.stack([pixels[:, i, -1].to(rows), none, pixels[:, i, 0].to(rows)], 2) for i in (-1, 0))
+    lost_twice = torch.stack([last, torch.zeros_like(last), first], 2) / (height * width)
+    return rows.mean(1)[..., None, None] - lost_rows - lost_columns + lost_twice
 
 
 def group_members(channels: int) -> Tensor:
@@ -114,11 +127,6 @@ def group_members(channels: int) -> Tensor:
 
 def block_diagonal(weight: Tensor) -> Tensor:
     """Return the (32 a, 32 b) matrix that applies the (a, b) matrix ``weight`` within each group."""
-    return torch.kron(torch.eye(FACTOR, dtype=weight.dtype, device=weight.device), weight)
-
-
-def block_columns(weights: Tensor) -> Tensor:
-    """Return the matrix that weighs and sums the channels of each group: (B, 32, c) -> (B, C, 32)."""
-    batch, _, c = weights.shape
-    eye = torch.eye(FACTOR, dtype=weights.dtype, device=weights.device)
-    return (weights[..., None] * eye[:, None]).view(batch, FACTOR * c, FACTOR)
+    rows, columns = weight.shape
+    eye = torch.eye(FACTOR, dtype=weight.dtype, device=weight.device)
+    return (eye[:, None, :, None] * weight[:, None]).reshape(FACTOR * rows, FACTOR * columns)
