@@ -29,14 +29,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mitosis.bundle import DESCRIPTION, Description, read_bundle
-from mitosis.network import prepare_pixels
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.errors import BundleError
+from mitosis.network import NetworkFile, prepare_pixels
 from training.data.images import LabelledWindow, load_windows
 from training.export import store_half
 
 logging.getLogger("nncf").setLevel(logging.WARNING)  # it names every layer that it leaves alone
 
-KEPT_TYPES = ("Sigmoid", "MatMul", "Mul", "Add", "Sub", "Div", "ReduceMean", "ReduceSum", "Softmax", "Concat", "Resize")
+ATTENTION = ("/attn/", "/attention/")  # EMA, in the names of its nodes
 SUFFIX = "int8"
+CHECKED_TILES, LARGEST_CHANGE = 8, 0.5  # of a score: beyond it the network computes something else
 
 Batch = NDArray[np.float32]
 
@@ -96,12 +99,10 @@ def pointwise_nodes(model: ModelProto) -> list[str]:
 
 def quantise(model: ModelProto, tiles: list[Batch]) -> ModelProto:
     """Return the model with 8-bit convolutions of 3 x 3 and 7 x 7."""
-    present = {node.op_type for node in model.graph.node}
-    ignored = nncf.IgnoredScope(
-        names=[*head_nodes(model), *pointwise_nodes(model)],
-        types=[kind for kind in KEPT_TYPES if kind in present],
-        validate=False,
-    )
+    others = sorted({node.op_type for node in model.graph.node} - {"Conv"})  # a rounded variance has no inverse root
+    attention = [node.name for node in model.graph.node if any(part in node.name for part in ATTENTION)]
+    names = {*head_nodes(model), *pointwise_nodes(model), *attention}
+    ignored = nncf.IgnoredScope(names=sorted(names), types=others, validate=False)
     name = model.graph.input[0].name
     return nncf.quantize(  # type: ignore[no-any-return]
         model,
@@ -116,6 +117,15 @@ def integer_convolutions(model: ModelProto) -> int:
     """Count the convolutions whose input and weights are integers."""
     restored = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     return sum(node.op_type == "Conv" and restored.issuperset(node.input[:2]) for node in model.graph.node)
+
+
+def largest_score_change(before: Path, after: Path, tiles: list[Batch]) -> float:
+    """Run both detectors as inference will, and return the largest difference of a score; NaN where one has NaN."""
+    scores = []
+    for file in (before, after):
+        network = OpenVinoNetwork(NetworkFile(file, tiles[0].shape))
+        scores.append(np.concatenate([raw[0, 4] for _, raw in network.map((None, tile) for tile in tiles)]))
+    return float(np.abs(scores[0] - scores[1]).max())
 
 
 def write_bundle(source: Path, target: Path, detector: ModelProto) -> None:
@@ -150,10 +160,21 @@ def main(
     model = simplified(found.detector_file)
     tiles = list(calibration_tiles(load_windows(data), found.description.detector.tile_px, count))
     quantised = quantise(model, tiles)
+    with TemporaryDirectory() as folder:
+        trial = Path(folder) / "detector.onnx"
+        onnx.save(quantised, trial)
+        change = largest_score_change(found.detector_file, trial, tiles[:CHECKED_TILES])
+    if not change < LARGEST_CHANGE:  # NaN, too
+        raise BundleError(
+            f"{output}: not written, a score changed by {change:.2f}; this network cannot be quantised so"
+        )
     write_bundle(bundle, output, quantised)
     layers, integer = sum(node.op_type == "Conv" for node in model.graph.node), integer_convolutions(quantised)
     before, after = (p.stat().st_size / 1e6 for p in (found.detector_file, output / found.description.detector.file))
-    print(f"{output}: {integer} of {layers} convolutions in 8 bits, {before:.1f} -> {after:.1f} MB")
+    print(
+        f"{output}: {integer} of {layers} convolutions in 8 bits, {before:.1f} -> {after:.1f} MB; "
+        f"scores change by {change:.2f} at most"
+    )
 
 
 if __name__ == "__main__":
