@@ -35,7 +35,7 @@ ROWS = {1.0: (0.5, 1, 2, 4, 8, 16), 0.05: (8, 16, 40, 100, 200, 400)}  # share o
 
 @dataclass(frozen=True)
 class Point:
-    """One slide: its area, and the seconds for finding and for everything after (merged, ranked, written)."""
+    """One slide: its area, and the seconds for finding and merging, and for everything after (ranked, written)."""
 
     share: float
     area_mm2: float
@@ -52,7 +52,9 @@ def measure(model: Model, share: float, area_mm2: float) -> Point:
         write_slide(path, side_px, share)
         process_slide(path, Path(folder), model, Options(overlay=False))
         run = json.loads((Path(folder) / RUN_NAME).read_text())
-    return Point(share, area_mm2, run["result"]["candidates"], run["seconds"]["detect"], run["seconds"]["write"])
+    seconds = run["seconds"]
+    after = seconds["hotspots"] + seconds["writing"]
+    return Point(share, area_mm2, run["result"]["candidates"], seconds["total"] - after, after)
 
 
 def plot(points: list[Point], path: Path) -> None:

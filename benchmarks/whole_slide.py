@@ -107,7 +107,7 @@ def measure(path: Path, bundle: Path, turns: int) -> Cost:
             detect(slide, model, tissue=tissue)
             times.append((masked - started, time.perf_counter() - masked, stage_1, stage_1 + stage_2))
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    return Cost(len(tiles), summary.candidates, peak, summary.seconds, *medians)
+    return Cost(len(tiles), summary.result["candidates"], peak, summary.seconds, *medians)
 
 
 def line(side: int, share: float, cost: Cost) -> str:

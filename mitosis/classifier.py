@@ -49,8 +49,12 @@ def crops(rgb: RGB, rows: Detections, part: ClassifierPart) -> NDArray[np.uint8]
 
 def prepare_crops(images: NDArray[np.uint8], part: ClassifierPart) -> NDArray[np.float32]:
     """(n, H, W, 3) RGB bytes -> (n, 3, H, W), normalised as the bundle says."""
-    x = (images.astype(np.float32) / 255 - np.array(part.mean, np.float32)) / np.array(part.std, np.float32)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    x = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (part.mean, part.std))
+    x /= 255
+    x -= mean
+    x /= std
+    return x
 
 
 def mitosis_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ def candidates(
 
     def read(tile: Tile) -> tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.uint8]]:
         haloed = read_haloed(slide, tile, scale)
-        return (tile, haloed), np.ascontiguousarray(haloed[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX])[None]
+        return (tile, haloed), haloed[None, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
 
     with closing(ahead(read, chosen)) as batches:
         for done, ((tile, haloed), raw) in enumerate(model.detector.map(batches), start=1):

@@ -148,15 +148,19 @@ class Slide:
         """Read whole level pixels; white outside."""
         x1, y1 = max(x, 0), max(y, 0)
         x2, y2 = min(x + width, level.width_px), min(y + height, level.height_px)
+        if x1 >= x2 or y1 >= y2:
+            return np.full((height, width, 3), WHITE, np.uint8)
+        try:
+            with self.stopwatch("reading"):
+                found = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
+        except Exception as error:  # codecs raise whatever they like
+            raise InputError(
+                f"{self.path}: cannot be decoded near x {x1}, y {y1} ({type(error).__name__}); copy the file again"
+            ) from error
+        if found.shape[:2] == (height, width):
+            return found.copy() if isinstance(level.pixels, np.ndarray) else found
         out = np.full((height, width, 3), WHITE, np.uint8)
-        if x1 < x2 and y1 < y2:
-            try:
-                with self.stopwatch("reading"):
-                    out[y1 - y : y2 - y, x1 - x : x2 - x] = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
-            except Exception as error:  # codecs raise whatever they like
-                raise InputError(
-                    f"{self.path}: cannot be decoded near x {x1}, y {y1} ({type(error).__name__}); copy the file again"
-                ) from error
+        out[y1 - y : y2 - y, x1 - x : x2 - x] = found
         return out
 
 
