@@ -181,7 +181,7 @@ def main(
     }
     description["metrics"] = {
         "val_f1": round(counts.f1, 3),
-        "held_out_patch_recall": round(patch_recall, 3),
+        **({"held_out_patch_recall": round(patch_recall, 3)} if patches else {}),
         "val_reliability_error_before": round(before, 3),
         "val_reliability_error_after": round(after, 3),
     }
