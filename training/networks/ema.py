@@ -64,9 +64,11 @@ class EMA(nn.Module):
         assert self.conv1x1.bias is not None
         weight, bias = block_diagonal(self.conv1x1.weight.flatten(1)), self.conv1x1.bias.repeat(FACTOR)
         gates = F.conv2d(strips, weight[..., None, None], bias).sigmoid()
-        normalised = F.instance_norm(x * gates[:, :, :height] * gates[:, :, height:].transpose(2, 3), eps=self.norm.eps)
+        gated = x * gates[:, :, :height] * gates[:, :, height:].transpose(2, 3)
+        scale = self.norm.weight.repeat(FACTOR)
+        normalised = F.instance_norm(gated, weight=scale, bias=torch.zeros_like(scale), eps=self.norm.eps)
         weights = self.local_weights(rows[..., 0].transpose(1, 2), columns[..., 0].transpose(1, 2), x)
-        weighed = normalised * (weights * self.norm.weight).view(batch, channels, 1, 1)
+        weighed = normalised * weights.view(batch, channels, 1, 1)
         members = group_members(channels).to(x)[..., None, None]  # (32, C, 1, 1)
         attention = self.local_term(x) + F.conv2d(weighed, members) + self.constant(weights)[..., None, None]
         return x * F.conv2d(attention.sigmoid(), members.transpose(0, 1))
