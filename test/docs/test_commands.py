@@ -98,7 +98,7 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
 
 
 def write_labelled_cases(root: Path, folder: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write the drawn case as twelve labelled ones in MIDOG++'s form; of either kind one is val and one test."""
+    """Write the drawn case as twelve labelled ones of two kinds in MIDOG++'s form: one of each is val, one test."""
     folder.mkdir()
     planted = json.loads((root / "test/planted.json").read_text())
     document = {"categories": planted["categories"], "images": [], "annotations": []}
