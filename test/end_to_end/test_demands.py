@@ -57,7 +57,7 @@ def test_a_memory_too_small_for_the_image(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("mib", [600, 380, 300])
+@pytest.mark.parametrize("mib", [600, 400])  # with less, numpy itself cannot be imported on some machines
 def test_a_memory_too_small_for_the_networks(root: Path, tmp_path: Path, mib: int) -> None:
     make_case(tmp_path / "case")
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", memory_bytes=mib * MIB)
