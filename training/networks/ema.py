@@ -98,7 +98,9 @@ class EMA(nn.Module):
             precise = torch.promote_types(x.dtype, self.conv3x3.weight.dtype)
             means = shifted_means(rows.to(precise), columns.to(precise), corners(x).to(precise))
             windows = means.reshape(rows.shape[0], FACTOR, -1)  # (B, 32, 9 c)
-            return F.linear(windows, self.conv3x3.weight.flatten(1), self.conv3x3.bias).softmax(2)
+            assert self.conv3x3.bias is not None
+            pooled = (windows[:, :, None] * self.conv3x3.weight.flatten(1)).sum(3) + self.conv3x3.bias
+            return pooled.softmax(2)
 
 
 def corners(x: Tensor) -> Tensor:
