@@ -25,7 +25,10 @@ esac
 "${command[@]}" "${arguments[@]}" ${further[@]+"${further[@]}"} . || die "$builder could not build it; its messages are above"
 
 case "${TARGET:-runtime}" in
-  export) echo "wrote the bundle ${OUTPUT:-runs/default/model}" ;;
+  export)
+    chmod -R a+rX "${OUTPUT:-runs/default/model}" # Buildah writes it for its own user, the image runs as another
+    echo "wrote the bundle ${OUTPUT:-runs/default/model}"
+    ;;
   train) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed" ;;
   *) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed, of which the bundle is $(du -sm --exclude=parameters.safetensors "$bundle" | cut -f1) MB" ;;
 esac

@@ -120,9 +120,11 @@ def test_an_interrupted_export_leaves_nothing(project: Path) -> None:
 def test_other_stages(project: Path) -> None:
     assert call(project, "build.sh", TARGET="train", IMAGE="mitosis-train:1").returncode == 0
     assert "--target train -t mitosis-train:1 ." in calls(project)
+    (project / "elsewhere").mkdir(mode=0o700)
     result = call(project, "build.sh", TARGET="export", OUTPUT="elsewhere", DEVICE="tensorrt")
     assert result.returncode == 0
     assert "wrote the bundle elsewhere" in result.stdout
+    assert (project / "elsewhere").stat().st_mode & 0o777 == 0o755
     assert "--build-arg DEVICE=tensorrt" in calls(project)
     assert "--target export --output type=local,dest=elsewhere ." in calls(project)
 
