@@ -1,29 +1,31 @@
 #!/usr/bin/env bash
-# Builds the runtime image.
-#   ./build.sh                         IMAGE=mitosis:<version> with Docker
-#   ENGINE=podman ./build.sh           the same with Podman;  BUILDER=buildah builds with Buildah for Podman
+# Builds the runtime image. Settings: see image.sh, and
+#   BUILDER=buildah                    builds for Podman where Podman itself cannot
 #   BASE_IMAGE=...                     another Debian with Python 3.11 or newer
-#   DEVICE=gpu                         the GPU image
+#   DEVICE=cpu|gpu|tensorrt            which requirements go in
+#   TARGET=train|export                another stage of the Dockerfile; export writes a bundle to OUTPUT
 #   BUILD_ARGS="--no-cache"            further arguments for the builder, split at blanks
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-die() { echo "build.sh: $*" >&2; exit 1; }
+source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
 
-engine="${ENGINE:-docker}"
 builder="${BUILDER:-$engine}"
-version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
-image="${IMAGE:-mitosis:$version}"
-command -v "$builder" >/dev/null || die "$builder is not installed; install it, or set ENGINE=docker or ENGINE=podman"
-[ -f model/bundle.yaml ] || die "model/bundle.yaml is missing; restore model/ or train a bundle with 'make train'"
+command -v "$builder" >/dev/null || die "$builder is not installed; install it, or set BUILDER"
 
 arguments=(--platform linux/amd64 --build-arg "VERSION=$version" --build-arg "DEVICE=${DEVICE:-cpu}")
-arguments+=(--build-arg "COMMIT=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)")
+arguments+=(--build-arg "BUNDLE=$bundle" --build-arg "COMMIT=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)")
 [ -z "${BASE_IMAGE:-}" ] || arguments+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
+case "${TARGET:-runtime}" in
+  export) arguments+=(--target export --output "type=local,dest=${OUTPUT:-runs/default/model}") ;;
+  *) arguments+=(--target "${TARGET:-runtime}" -t "$image") ;;
+esac
 read -ra further <<<"${BUILD_ARGS:-}"
 case "$builder" in
   buildah) command=(buildah bud --format docker) ;;
   *) command=("$builder" build) ;;
 esac
-"${command[@]}" "${arguments[@]}" ${further[@]+"${further[@]}"} -t "$image" . || die "$builder could not build $image; its messages are above"
-bytes="$("$engine" image inspect --format '{{.Size}}' "$image")"
-echo "built $image: $((bytes / 1000000)) MB uncompressed, of which the bundle is $(du -sm model | cut -f1) MB"
+"${command[@]}" "${arguments[@]}" ${further[@]+"${further[@]}"} . || die "$builder could not build it; its messages are above"
+
+case "${TARGET:-runtime}" in
+  export) echo "wrote the bundle ${OUTPUT:-runs/default/model}" ;;
+  train) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed" ;;
+  *) echo "built $image: $(($(inspect '{{.Size}}') / 1000000)) MB uncompressed, of which the bundle is $(du -sm --exclude=parameters.safetensors "$bundle" | cut -f1) MB" ;;
+esac

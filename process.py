@@ -13,12 +13,15 @@ from typing import Annotated
 import typer
 
 from mitosis.config import one_line
+from mitosis.cpu import CpuUse
 from mitosis.errors import InputError
 from mitosis.gpu import Device
+from mitosis.inputs import images_in
+from mitosis.output.atomic import remove
 from mitosis.output.grand_challenge import FILE_NAME
 from mitosis.pipeline import Model, load_model
-from mitosis.results import Options, images_in, process_case, process_slides
-from mitosis.serving import PORT, make_server
+from mitosis.results import Options, process_case, process_slides
+from mitosis.serving import PORT, CaseServer
 from mitosis.terminal import run_command
 
 log = logging.getLogger("process")
@@ -50,8 +53,9 @@ def case_image(folder: Path) -> Path:
 
 
 def process(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
-    """Process whatever ``folder`` holds: a challenge case, or images."""
+    """Process whatever ``folder`` holds, a challenge case or images. A failed case leaves no earlier one's result."""
     if (folder / "inputs.json").exists():
+        remove(output / FILE_NAME)
         process_case(case_image(folder), output / FILE_NAME, model, spacing_um)
     else:
         process_slides(images_in(folder), output, model, Options(spacing_um))
@@ -75,6 +79,10 @@ def main(
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
     serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = False,
     port: Annotated[int, typer.Option(help="For --serve")] = PORT,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for compiled networks; default: they are not kept", envvar="MITOSIS_CACHE"),
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks")] = False,
 ) -> None:
     """Find mitotic figures in a challenge case, or in every image of a folder."""
@@ -82,9 +90,9 @@ def main(
     def run() -> None:
         if not serve and not input_.is_dir():  # said before the seconds that loading takes
             raise InputError(f"{input_}: no such folder; mount one there or pass --input")
-        loaded = load_model(model or default_model(), device)
+        loaded = load_model(model or default_model(), device, use=CpuUse(cache=cache))
         if serve:
-            make_server(lambda: process(input_, output, loaded, spacing), port=port).serve_forever()
+            CaseServer(lambda: process(input_, output, loaded, spacing), port=port).serve_forever()
         else:
             process(input_, output, loaded, spacing)
 

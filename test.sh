@@ -1,18 +1,12 @@
 #!/usr/bin/env bash
 # Builds the image and runs it as Grand Challenge does on the drawn case: no network, limited memory, read-only root, input
-# and model. Compares with test/expected and checks the schema and the evaluator's rules. Settings: see build.sh, and
-#   SKIP_BUILD=1                       test the image that is there
+# and model. Compares with test/expected and checks the schema and the evaluator's rules. Settings: see image.sh, and
+#   SKIP_BUILD=1                       test the image that is there; otherwise build.sh's settings hold too
 #   MEMORY=4g                          the container's memory limit
 #   RUN_ARGS="--runtime runc"          further arguments for `run`, split at blanks
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-die() { echo "test.sh: $*" >&2; exit 1; }
-
-engine="${ENGINE:-docker}"
-version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
-image="${IMAGE:-mitosis:$version}"
+source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
 [ -n "${SKIP_BUILD:-}" ] || ./build.sh
-command -v "$engine" >/dev/null || die "$engine is not installed; set ENGINE=docker or ENGINE=podman"
+tested="$(fingerprint)"
 
 read -ra further <<<"${RUN_ARGS:-}"
 isolated=(run --rm --network none --memory "${MEMORY:-4g}" --read-only --tmpfs /tmp ${further[@]+"${further[@]}"})
@@ -21,12 +15,12 @@ trap 'rm -rf "$output"' EXIT
 chmod 777 "$output" # the image's own user writes there
 
 echo "running $image on test/input/interf0"
-"$engine" "${isolated[@]}" -v "$PWD/test/input/interf0:/input:ro" -v "$output:/output" -v "$PWD/model:/opt/ml/model:ro" \
-  "$image" || die "the container failed; its last line on stderr says why"
+"$engine" "${isolated[@]}" -v "$PWD/test/input/interf0:/input:ro" -v "$output:/output" \
+  -v "$(realpath "$bundle"):/opt/ml/model:ro" "$image" || die "the container failed; its last line on stderr says why"
 "$engine" "${isolated[@]}" -v "$output:/found:ro" -v "$PWD/test:/test:ro" --entrypoint /opt/venv/bin/python \
   "$image" /test/check_output.py /found/mitotic-figures.json /test/expected/mitotic-figures.json ||
-  die "the output is not what test/expected and the evaluator ask for"
+  die "the output is not what test/expected and the evaluator ask for ('make expected' takes it over, for new weights)"
 
 mkdir -p dist
-"$engine" image inspect --format '{{.Id}}' "$image" >dist/tested-image
+echo "$tested" >dist/tested
 echo "passed: $image; ./export.sh may save it"

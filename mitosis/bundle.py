@@ -56,6 +56,28 @@ class Calibration(BaseModel):
     bias: float
 
 
+FeatureName = Literal["haematoxylin", "eosin", "darkest", "tissue_share", "pale_share"]
+
+
+class FeatureWeight(BaseModel):
+    """How one feature of a slide moves the threshold: standardised by ``mean`` and ``scale``, times ``weight``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    scale: Positive
+    weight: float  # in logits of the probability
+
+
+class Adaptive(BaseModel):
+    """A threshold that follows the slide; see ``mitosis.adaptive``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reach: Positive  # standard deviations; what lies further out was not learnt and moves the threshold no more
+    features: dict[FeatureName, FeatureWeight]
+
+
 class Description(BaseModel):
     """The content of ``bundle.yaml``. Unknown keys are refused."""
 
@@ -71,6 +93,7 @@ class Description(BaseModel):
     classifier: ClassifierPart
     operating_point: OperatingPoint = OperatingPoint()
     calibration: Calibration | None = None  # None: stage 2's score is the probability, as in the paper
+    adaptive: Adaptive | None = None  # for `mitosis detect --adaptive-threshold`
     metrics: dict[str, float] = {}
 
 

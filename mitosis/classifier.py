@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mitosis.bundle import ClassifierPart
 from mitosis.detections import Detections, boxes_px
-from mitosis.runtime import Network
+from mitosis.network import Network
 
 RGB = NDArray[np.uint8]
 WHITE = (255, 255, 255)

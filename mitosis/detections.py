@@ -12,6 +12,7 @@ NON_MITOTIC_FIGURE = "non-mitotic figure"
 #: [x1, x2] x [y1, y2] in that frame. Scores are in 0..1; ``classifier_score`` is NaN before stage 2.
 #: ``probability`` is what the threshold is held against and what is published: stage 2's score, or both scores as the
 #: bundle calibrates them.
+#: ``tile`` is the number of the tile that the row came from, in reading order over the whole slide.
 #: ``cut`` marks a box that touches a tile's edge inside the image, so that part of the object may lie in the next tile.
 DETECTION_DTYPE = np.dtype(
     [
@@ -22,6 +23,7 @@ DETECTION_DTYPE = np.dtype(
         ("detector_score", "f4"),
         ("classifier_score", "f4"),
         ("probability", "f4"),
+        ("tile", "i4"),
         ("is_mitotic_figure", "?"),
         ("cut", "?"),
     ]

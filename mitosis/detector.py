@@ -12,11 +12,6 @@ from mitosis.tiling import Tile
 CUT_MARGIN_PX = 8.0  # one cell of the finest grid (P3/8): a predicted box rarely ends exactly on the tile's edge
 
 
-def prepare_tile(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) RGB bytes -> (1, 3, H, W) in 0..1."""
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-
-
 def read_candidates(raw: NDArray[np.float32], tile: Tile, confidence: float, nms_iou: float) -> Detections:
     """Turn the network's output for one tile into candidates in the *tile's* pixels, best score first.
 
@@ -35,6 +30,7 @@ def read_candidates(raw: NDArray[np.float32], tile: Tile, confidence: float, nms
     for axis, name in enumerate(("x1", "y1", "x2", "y2")):
         rows[name] = boxes[keep, axis]
     rows["detector_score"] = raw[4][keep]
+    rows["tile"] = tile.number
     near = np.concatenate([boxes[keep, :2] < CUT_MARGIN_PX, boxes[keep, 2:] > tile.side_px - CUT_MARGIN_PX], axis=1)
     rows["cut"] = (near & np.array(tile.inner)).any(axis=1)
     return rows

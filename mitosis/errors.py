@@ -31,6 +31,12 @@ class RuntimeUnavailableError(MitosisError, RuntimeError):
     exit_code = 5
 
 
+class MemoryFullError(MitosisError, MemoryError):
+    """The memory that this process may take is not enough."""
+
+    exit_code = 7
+
+
 class OutputError(MitosisError, OSError):
     """The results cannot be written."""
 

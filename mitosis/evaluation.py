@@ -71,6 +71,20 @@ def match(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> Count
     return Counts(score.true_positives, score.false_positives, score.false_negatives)
 
 
+def assign(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return for each of (n, 2) labels which of (m, 2) detections hit it, -1 for none: ``match``, with names."""
+    hits = np.full(len(truth_um), -1, np.int64)
+    taken: set[int] = set()
+    for label, place in enumerate(truth_um):
+        distance = np.linalg.norm(found_um - place, axis=1)
+        near = np.flatnonzero(distance <= RADIUS_UM)
+        free = [int(index) for index in near[np.argsort(distance[near], kind="stable")] if int(index) not in taken]
+        if free:
+            hits[label] = free[0]
+            taken.add(free[0])
+    return hits
+
+
 def evaluate_image(image: LabelledImage, points: Points) -> Counts:
     """Score one image's mitotic figures; rejected candidates do not count."""
     return match(image.mitotic_figures_px * image.spacing_um, points.xy_mm[points.is_mitotic_figure] * 1000)

@@ -1,26 +1,34 @@
-"""The whole way from a slide to detections, streaming: at any time a few tiles are in memory, never the slide."""
+"""The whole way from a slide to detections, streaming: at any time a few tiles are in memory, never the slide.
+
+Threads read ahead, both networks run requests of their own, and this thread passes on what is ready, in order.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mitosis.ahead import ahead
 from mitosis.bundle import Bundle, read_bundle
+from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
+from mitosis.cpu import CpuUse
 from mitosis.detections import Detections, empty_detections
-from mitosis.detector import prepare_tile, read_candidates
+from mitosis.detector import read_candidates
 from mitosis.gpu import Device
 from mitosis.merging import merge
-from mitosis.runtime import Network, load_networks
+from mitosis.network import Network, NetworkFile
+from mitosis.runtime import load_networks
 from mitosis.slide import Slide
-from mitosis.tiling import Tile, tiles
+from mitosis.tiling import Tile, by_bands, tiles
 from mitosis.tissue import TissueMask
 
 HALO_PX = 48  # read around each tile, so that a candidate at its edge is cropped with its real surroundings
@@ -39,24 +47,29 @@ class Model:
 
 
 def load_model(
-    folder: Path, device: Device = Device.AUTO, config: Config | None = None, cache: Path | None = None
+    folder: Path,
+    device: Device = Device.AUTO,
+    config: Config | None = None,
+    use: CpuUse = CpuUse(),  # noqa: B008 - frozen
 ) -> Model:
     """Load a bundle. Without ``config`` the paper's values hold, with the bundle's own thresholds where it has some.
+    ``use`` says how much of a CPU and in what precision, and where compiled networks are kept for the next time.
 
     Raises BundleError and RuntimeUnavailableError.
     """
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
-    detector, classifier = load_networks(network_shapes(bundle, config), device, cache)
+    use = replace(use, cache=cache_of(bundle, use.cache))
+    detector, classifier = load_networks(network_files(bundle, config), device, use)
     return Model(bundle, config, detector, classifier)
 
 
-def network_shapes(bundle: Bundle, config: Config) -> list[tuple[Path, tuple[int, ...]]]:
+def network_files(bundle: Bundle, config: Config) -> list[NetworkFile]:
     """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
     return [
-        (bundle.detector_file, (1, 3, tile, tile)),
-        (bundle.classifier_file, (config.classifier_batch, 3, side, side)),
+        NetworkFile(bundle.detector_file, (1, 3, tile, tile), takes_pixels=True),
+        NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side)),
     ]
 
 
@@ -84,25 +97,32 @@ def candidates(
     """Yield each tile's candidates in level-0 pixels with their crops (n, side, side, 3)."""
     about, config = model.bundle.description, model.config
     scale = grid_scale(slide.spacing.x_um, about.detector.spacing_um, about.detector.spacing_tolerance)
+    chosen = tiles_to_read(slide, model, tissue)
+
+    def read(tile: Tile) -> tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.uint8]]:
+        haloed = read_haloed(slide, tile, scale)
+        return (tile, haloed), np.ascontiguousarray(haloed[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX])[None]
+
+    with closing(ahead(read, chosen)) as batches:
+        for done, ((tile, haloed), raw) in enumerate(model.detector.map(batches), start=1):
+            rows = read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou)
+            images = crops(haloed, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
+            yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)
+            if progress:
+                progress(done, len(chosen))
+
+
+def tiles_to_read(slide: Slide, model: Model, tissue: TissueMask | None) -> list[Tile]:
+    """Return the tiles that hold tissue, all of them where that is not known, in the order in which reading is fast."""
+    part = model.bundle.description.detector
+    scale = grid_scale(slide.spacing.x_um, part.spacing_um, part.spacing_tolerance)
     grid = (math.ceil(slide.width_px / scale), math.ceil(slide.height_px / scale))
-    layout = (*grid, about.detector.tile_px, config.overlap)
     chosen = [
         tile
-        for tile in tiles(*layout)
+        for tile in tiles(*grid, part.tile_px, model.config.overlap)
         if tissue is None or tissue.touches(tile.x_px * scale, tile.y_px * scale, tile.side_px * scale)
     ]
-
-    def read() -> Iterator[tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.float32]]]:
-        for tile in chosen:
-            haloed = read_haloed(slide, tile, scale)
-            yield (tile, haloed), prepare_tile(haloed[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX])
-
-    for done, ((tile, haloed), raw) in enumerate(model.detector.map(read()), start=1):
-        rows = read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou)
-        images = crops(haloed, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
-        yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)
-        if progress:
-            progress(done, len(chosen))
+    return by_bands(chosen, slide.band_px / scale)
 
 
 def grid_scale(slide_um: float, network_um: float, tolerance: float) -> float:

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 from mitosis import __version__
+from mitosis.bundle import DESCRIPTION
 from mitosis.output.atomic import write_whole
 from mitosis.pipeline import Model
 from mitosis.slide import Slide
 
 RUN_NAME = "run.json"
+PACKAGES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime-gpu", "tifffile", "imagecodecs", "SimpleITK")
 
 
 @cache
 def commit() -> str:
-    """Return the program's commit: baked into the image, or asked of git, or 'unknown'."""
+    """Return the program's commit: baked into the image, or asked of git, or 'unknown'.
+
+    '-dirty' follows where files of the checkout were changed since. A checkout that only surrounds an installed copy is
+    somebody else's, and is not asked.
+    """
     if baked := os.environ.get("MITOSIS_COMMIT"):
         return baked
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    root = Path(__file__).parents[1]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        top, found = git(root, "rev-parse", "--show-toplevel", "HEAD").split()
+        if Path(top).resolve() != root.resolve():
+            return "unknown"
+        return found + "-dirty" * bool(git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, ValueError, subprocess.SubprocessError):
         return "unknown"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Return what a git command prints."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, Any]:
@@ -46,39 +66,95 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
             "detector_sha256": about.detector.sha256,
             "classifier_sha256": about.classifier.sha256,
         },
+        "runtime": model.detector.name,  # the precision decides, too
         "config": model.config.model_dump(),
         "calibration": about.calibration.model_dump() if about.calibration else None,
+        "adaptive": about.adaptive.model_dump() if about.adaptive else None,
         "choices": choices,
     }
 
 
-def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Tell whether a folder holds the finished result of these very settings."""
+def finished_result(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result that a folder holds, if it is that of these very settings and all its files are there."""
     try:
-        return bool(json.loads((folder / RUN_NAME).read_text())["settings"] == wanted)
+        content: dict[str, Any] = json.loads((folder / RUN_NAME).read_text())
+        if content["settings"] != wanted or not all((folder / name).is_file() for name in content["files"]):
+            return None
+        return dict(content["result"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def write_run(
-    folder: Path, wanted: dict[str, Any], slide: Slide, model: Model, seconds: dict[str, float], result: dict[str, Any]
+    folder: Path,
+    wanted: dict[str, Any],
+    slide: Slide,
+    model: Model,
+    began: datetime,
+    seconds: dict[str, float],
+    result: dict[str, Any],
+    names: Sequence[str],
 ) -> None:
-    """Write FOLDER/run.json; raises OutputError."""
+    """Write FOLDER/run.json about the files ``names`` of FOLDER, those that are there; raises OutputError."""
+    files = [path for path in map(folder.joinpath, sorted(names)) if path.is_file()]
     content = {
         "settings": wanted,
         "commit": commit(),
+        "began": began.isoformat(timespec="seconds"),
         "slide": {
-            "path": str(slide.path),
+            "path": str(slide.path.absolute()),
             "width_px": slide.width_px,
             "height_px": slide.height_px,
             "spacing_um": [slide.spacing.x_um, slide.spacing.y_um],
             "spacing_source": slide.spacing.source,
             "reader": slide.reader,
         },
+        "bundle": {"folder": str(model.bundle.folder.absolute()), "sha256": digest(model.bundle.folder / DESCRIPTION)},
+        "threshold": model.config.classifier_threshold,  # differs from that of the settings where it was adapted
         "runtime": {"detector": model.detector.name, "classifier": model.classifier.name},
-        "machine": {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        "machine": machine(),
         "seed": None,  # nothing is drawn at random
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "seconds": {name: round(value, 3) for name, value in sorted(seconds.items())},
         "result": result,
+        "files": {path.name: digest(path) for path in files},
     }
     write_whole(folder / RUN_NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def digest(path: Path) -> str:
+    """Return a file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def installed(package: str) -> str | None:
+    """Return a package's version, None where it is not installed."""
+    try:
+        return package_version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Describe the machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "cpus": usable,
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """Return the processor's name as Linux has it, else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import PIL
 import SimpleITK as sitk
 import tifffile
-import zarr
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from mitosis.chunks import band_px, open_pixels
 from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.spacing import Spacing, dpi_spacing, tiff_spacing
@@ -52,6 +54,7 @@ class Source:
     levels: list[Level]
     spacing: Spacing | None
     origin_mm: tuple[float, float] = (0.0, 0.0)
+    band_px: float = math.inf  # windows come cheapest band by band of this width, each from top to bottom
     to_rgb: Callable[[Any], RGB] = field(default=lambda pixels: to_rgb(np.asarray(pixels)))
     close: Callable[[], None] = field(default=lambda: None)
 
@@ -95,15 +98,16 @@ def read_tiff(path: Path) -> Source:
         levels = [level for level in series.levels if level.axes == series.levels[0].axes]
         for level in levels:
             check_complete(path, level)
-        width = page.imagewidth
+            check_chunks(path, level)
+        width, lock = page.imagewidth, Lock()
         return Source(
             "tifffile " + tifffile.__version__,
             [
-                # Level by level: without a number, zarr gets a group of all of them.
-                Level(zarr.open(series.aszarr(level=number), mode="r"), width / level.pages[0].imagewidth)
-                for number, level in enumerate(levels)
+                Level(open_pixels(level.pages[0], file.filehandle, lock), width / level.pages[0].imagewidth)
+                for level in levels
             ],
             tiff_spacing(page.tags, page.description),
+            band_px=band_px(page),
             close=file.close,
         )
     except InputError:
@@ -121,6 +125,13 @@ def check_complete(path: Path, level: tifffile.TiffPageSeries) -> None:
     end = max((offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     if end > size or not end:
         raise InputError(f"{path}: is truncated, {size} bytes of at least {end}; copy the file again")
+
+
+def check_chunks(path: Path, level: tifffile.TiffPageSeries) -> None:
+    """Refuse a file that can only be decoded whole, and whole would fill the memory."""
+    page = level.pages[0].keyframe
+    if math.prod(page.chunks[:2]) > PICTURE_PX and not page.is_memmappable:
+        raise InputError(f"{path}: is one piece of {page.chunks[1]} x {page.chunks[0]} px; convert it to a tiled TIFF")
 
 
 def read_metaimage(path: Path) -> Source:

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import glob
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
+from mitosis.adaptive import adapted
+from mitosis.config import one_line
 from mitosis.detections import Detections, boxes_px, centres_px
 from mitosis.errors import InputError, MitosisError
-from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, find_hotspots
+from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, Shape, find_hotspots
+from mitosis.inputs import check_names
+from mitosis.memory import said_of
 from mitosis.output.asap import ASAP_NAME, write_asap
-from mitosis.output.geojson import detection_features, hotspot_features, write_features
+from mitosis.output.atomic import remove_leftovers
+from mitosis.output.geojson import DETECTIONS_NAME, HOTSPOTS_NAME, detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
-from mitosis.output.overlay import write_overlay
+from mitosis.output.overlay import OVERLAY_NAME, write_overlay
 from mitosis.output.report import REPORT_NAME, write_report
-from mitosis.output.table import write_table
+from mitosis.output.table import PARQUET_NAME, TABLE_NAME, check_parquet, write_parquet, write_table
 from mitosis.pipeline import Model, Progress, detect
-from mitosis.provenance import RUN_NAME, is_finished, settings, write_run
-from mitosis.slide import IMAGE_SUFFIXES, WHOLE_PX, Slide, open_slide
-from mitosis.terminal import console, progress_bar
-from mitosis.tissue import find_tissue
+from mitosis.provenance import RUN_NAME, finished_result, settings, write_run
+from mitosis.slide import WHOLE_PX, Slide, open_slide
+from mitosis.stopwatch import Stopwatch, TimedNetwork
+from mitosis.summary import Summary, concluded
+from mitosis.terminal import SlideProgress
+from mitosis.tissue import TissueMask, find_tissue
 
 log = logging.getLogger(__name__)
+
+# All that a run may leave in a slide's folder beside run.json.
+RESULT_NAMES = (
+    FILE_NAME, TABLE_NAME, PARQUET_NAME, DETECTIONS_NAME, HOTSPOTS_NAME, OVERLAY_NAME, ASAP_NAME, REPORT_NAME,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,19 +52,9 @@ class Options:
     report: bool = True
     asap: bool = False
     tissue_mask: bool = True  # for slides too large to be decoded whole
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What one slide came to."""
-
-    name: str
-    figures: int = 0
-    candidates: int = 0
-    hotspot: Hotspot | None = None
-    seconds: float = 0.0
-    skipped: bool = False
-    error: MitosisError | None = None
+    hotspot_shape: Shape = Shape.RECTANGLE
+    parquet: bool = False
+    adaptive_threshold: bool = False
 
 
 def to_points(slide: Slide, rows: Detections) -> Points:
@@ -67,7 +67,7 @@ def process_case(path: Path, target: Path, model: Model, spacing_um: float | Non
 
     Raises MitosisError; then nothing was written.
     """
-    with open_slide(path, spacing_um) as slide:
+    with said_of(path), open_slide(path, spacing_um) as slide:
         rows = detect(slide, model)
         write_points(target, to_points(slide, rows))
         log.info("%s: %d mitotic figures of %d candidates", path.name, rows["is_mitotic_figure"].sum(), len(rows))
@@ -78,51 +78,112 @@ def process_slide(
 ) -> Summary:
     """Detect on one slide and fill its folder; run.json comes last. Raises MitosisError.
 
-    A folder that was being filled when the power went has no run.json of these settings, and is filled anew.
+    What an earlier run left in the folder goes as soon as the slide is open: a folder without run.json, as a killed run
+    leaves it, is filled anew, and no file of other settings stays behind.
     """
-    started = time.perf_counter()
-    (folder / RUN_NAME).unlink(missing_ok=True)
-    with open_slide(path, options.spacing_um) as slide:
+    began, watch = datetime.now(UTC), Stopwatch()
+    if options.parquet:
+        check_parquet()
+    with said_of(path), watch("opening"):
+        slide = open_slide(path, options.spacing_um)
+    with said_of(path), slide:
+        slide.stopwatch = watch
         wanted = settings(path, model, asdict(options))
-        tissue = find_tissue(slide)
+        clear(folder)
+        with watch("tissue"):
+            tissue = find_tissue(slide)
+            if options.adaptive_threshold:
+                model = adapted(model, slide)
         masked = options.tissue_mask and slide.width_px * slide.height_px > WHOLE_PX
-        rows = detect(slide, model, progress, tissue if masked else None)
-        detected = time.perf_counter()
-        points = to_points(slide, rows)
-        spacing_um = (slide.spacing.x_um, slide.spacing.y_um)
-        hotspots = find_hotspots(
-            centres_px(rows),
-            rows["probability"],
-            model.config.classifier_threshold,
-            (slide.width_px, slide.height_px),
-            spacing_um,
-            options.hotspot_area_mm2,
-            options.hotspots,
+        timed = replace(
+            model,
+            detector=TimedNetwork(model.detector, watch, "detector"),
+            classifier=TimedNetwork(model.classifier, watch, "classifier"),
         )
-        write_points(folder / FILE_NAME, points)
-        write_table(folder / "detections.csv", rows, points.xy_mm, hotspots)
-        write_features(folder / "detections.geojson", detection_features(rows))
-        write_features(folder / "hotspots.geojson", hotspot_features(hotspots))
-        if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
-            image = slide.read(0, 0, slide.width_px, slide.height_px)
-            labels = rows["is_mitotic_figure"]
-            write_overlay(folder / "overlay.png", image, boxes_px(rows), labels, rows["probability"])
-        if options.asap:
-            write_asap(folder / ASAP_NAME, rows)
-        if options.report:
-            write_report(folder / REPORT_NAME, slide, model, rows, hotspots, tissue)
-        done = time.perf_counter()
-        figures = int(rows["is_mitotic_figure"].sum())
-        tissue_mm2 = tissue.area_mm2(spacing_um)
-        result = {
-            "mitotic_figures": figures,
-            "candidates": len(rows),
-            "tissue_mm2": round(tissue_mm2, 4),
-            "per_mm2_of_tissue": round(figures / tissue_mm2, 4) if tissue_mm2 else None,
-            "hotspots": [asdict(h) | {"per_mm2": h.per_mm2} for h in hotspots],
-        }
-        write_run(folder, wanted, slide, model, {"detect": detected - started, "write": done - detected}, result)
-    return Summary(path.name, figures, len(rows), hotspots[0] if hotspots else None, done - started)
+        with watch("candidates"):
+            rows = detect(slide, timed, progress, tissue if masked else None)
+        with watch("hotspots"):
+            hotspots = hotspots_of(slide, rows, model, options, tissue)
+        with watch("writing"):
+            write_files(folder, slide, model, options, rows, hotspots, tissue)
+        result = outcome(slide, rows, hotspots, tissue)
+        seconds = watch.seconds | {"total": watch.total()}
+        write_run(folder, wanted, slide, model, began, seconds, result, RESULT_NAMES)
+    return Summary.of(path.name, result, watch.total())
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left in a slide's folder, first the mark that it was finished; other files stay."""
+    for name in (RUN_NAME, *RESULT_NAMES):
+        (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder)
+
+
+def hotspots_of(slide: Slide, rows: Detections, model: Model, options: Options, tissue: TissueMask) -> list[Hotspot]:
+    """Rank the slide's fields as the user wants them."""
+    return find_hotspots(
+        centres_px(rows),
+        rows["probability"],
+        model.config.classifier_threshold,
+        (slide.width_px, slide.height_px),
+        (slide.spacing.x_um, slide.spacing.y_um),
+        options.hotspot_area_mm2,
+        options.hotspots,
+        options.hotspot_shape,
+        tissue,
+    )
+
+
+def write_files(
+    folder: Path,
+    slide: Slide,
+    model: Model,
+    options: Options,
+    rows: Detections,
+    hotspots: list[Hotspot],
+    tissue: TissueMask,
+) -> None:
+    """Write all files of a slide's folder but run.json; raises InputError, OutputError."""
+    points = to_points(slide, rows)
+    write_points(folder / FILE_NAME, points)
+    write_table(folder / TABLE_NAME, rows, points.xy_mm, hotspots)
+    if options.parquet:
+        write_parquet(folder / PARQUET_NAME, rows, points.xy_mm, hotspots)
+    write_features(folder / DETECTIONS_NAME, detection_features(rows))
+    write_features(folder / HOTSPOTS_NAME, hotspot_features(hotspots))
+    if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
+        image = slide.read(0, 0, slide.width_px, slide.height_px)
+        labels, scores = rows["is_mitotic_figure"], rows["probability"]
+        write_overlay(folder / OVERLAY_NAME, image, boxes_px(rows), labels, scores, hotspots)
+    if options.asap:
+        write_asap(folder / ASAP_NAME, rows)
+    if options.report:
+        write_report(folder / REPORT_NAME, slide, model, rows, hotspots, tissue)
+
+
+def outcome(slide: Slide, rows: Detections, hotspots: list[Hotspot], tissue: TissueMask) -> dict[str, object]:
+    """Return the slide's figures as run.json has them. The mitotic count is that of the first hotspot; none is 0."""
+    figures = int(rows["is_mitotic_figure"].sum())
+    tissue_mm2 = tissue.area_mm2((slide.spacing.x_um, slide.spacing.y_um))
+    return {
+        "mitotic_count": hotspots[0].count if hotspots else 0,
+        "mitotic_figures": figures,
+        "candidates": len(rows),
+        "tissue_mm2": round(tissue_mm2, 4),
+        "per_mm2_of_tissue": round(figures / tissue_mm2, 4) if tissue_mm2 else None,
+        "hotspots": [described(spot) for spot in hotspots],
+    }
+
+
+def described(spot: Hotspot) -> dict[str, object]:
+    """Return a hotspot as run.json has it: its place exact, areas and densities rounded."""
+    numbers = {
+        "area_mm2": spot.area_mm2,
+        "tissue_mm2": spot.tissue_mm2,
+        "per_mm2": spot.per_mm2,
+        "per_mm2_of_tissue": spot.per_mm2_of_tissue,
+    }
+    return asdict(spot) | {name: None if v is None else round(v, 5) for name, v in numbers.items()}
 
 
 def process_slides(
@@ -130,97 +191,32 @@ def process_slides(
 ) -> list[Summary]:
     """Fill ``output/<stem>/`` for every slide; one that fails does not stop the rest, a finished one is skipped.
 
-    Prints a table at the end. Raises InputError then, naming how many failed and why the first did.
+    Prints a table at the end and writes it to ``output/summary.csv``. Raises InputError then, naming how many failed
+    and why the first did.
     """
     check_names(paths)
     summaries = []
-    with progress_bar() as bar:
-        slides = bar.add_task("slides", total=len(paths))
-        tiles = bar.add_task("tiles", total=None)
+    with SlideProgress(len(paths)) as shown:
         for path in paths:
-            folder = output / path.stem
-            try:
-                if not overwrite and path.is_file() and is_finished(folder, settings(path, model, asdict(options))):
-                    summaries.append(Summary(path.name, skipped=True))
-                else:
-                    summaries.append(process_slide(path, folder, model, options, tile_counter(bar.update, tiles)))
-            except MitosisError as error:
-                summaries.append(Summary(path.name, error=error))
-                log.error("%s", error)
-            bar.advance(slides)
-    console.print(summary_table(summaries))
-    failed = [s.error for s in summaries if s.error]
-    if len(failed) == 1 and len(paths) == 1:
-        raise failed[0]
-    if failed:
-        raise InputError(f"{len(failed)} of {len(paths)} images failed, the others are done; first: {failed[0]}")
-    return summaries
+            summaries.append(attempt(path, output, model, options, overwrite, shown.begin(path.name)))
+            shown.finish(summaries[-1].line(), bool(summaries[-1].error))
+    return concluded(summaries, output)
 
 
-def summary_table(summaries: list[Summary]) -> Table:
-    """Lay out what each slide came to."""
-    table = Table("slide", "mitotic figures", "rejected", "hotspot 1", "seconds", "remark")
-    for s in summaries:
-        if s.error or s.skipped:
-            remark = f"failed: {s.error}" if s.error else "finished before, skipped; --overwrite repeats it"
-            table.add_row(s.name, "", "", "", "", remark)
-        else:
-            spot = f"{s.hotspot.count} in {s.hotspot.area_mm2:.2f} mm2" if s.hotspot else "none"
-            table.add_row(s.name, str(s.figures), str(s.candidates - s.figures), spot, f"{s.seconds:.1f}", "")
-    return table
-
-
-def tile_counter(update: Callable[..., None], task: object) -> Progress:
-    """Return a progress callback that moves one task of a progress bar."""
-    return lambda done, total: update(task, completed=done, total=total)
-
-
-def check_names(paths: Sequence[Path]) -> None:
-    """Refuse two images whose results would share a folder."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if (other := seen.setdefault(path.stem, path)) != path:
-            raise InputError(f"{path}: its results would overwrite those of {other}; rename one or run them apart")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, by name; raises InputError where there is none."""
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise InputError(f"{folder}: no image there; put one of {', '.join(IMAGE_SUFFIXES)} into it")
-    return found
-
-
-def find_slides(given: Sequence[Path]) -> list[Path]:
-    """Resolve files, folders, globs (for shells that leave them alone) and manifests (.csv) to slides, each once.
-
-    Raises InputError for a folder or a manifest without slides. A file that does not exist is kept, and fails by name.
-    """
-    return list(dict.fromkeys(path for one in given for path in expand(one)))
-
-
-def expand(given: Path) -> Iterator[Path]:
-    """Yield the slides that one argument stands for."""
-    if given.is_dir():
-        yield from images_in(given)
-    elif given.suffix.lower() == ".csv":
-        yield from read_manifest(given)
-    elif not given.exists() and glob.has_magic(str(given)):
-        found = sorted(map(Path, glob.glob(str(given), recursive=True)))  # noqa: PTH207 - may be absolute
-        if not found:
-            raise InputError(f"{given}: matches no file; check the pattern")
-        yield from found
-    else:
-        yield given
-
-
-def read_manifest(path: Path) -> list[Path]:
-    """Read a CSV file with a column ``path``; relative paths start at the manifest's folder."""
+def attempt(
+    path: Path, output: Path, model: Model, options: Options, overwrite: bool, progress: Progress | None = None
+) -> Summary:
+    """Fill ``output/<stem>/`` unless it is finished already; what the slide fails with becomes part of its summary."""
+    folder, started = output / path.stem, time.perf_counter()
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            slides = [path.parent / row["path"] for row in csv.DictReader(file) if row["path"]]
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
-        raise InputError(f"{path}: is not a manifest; it needs a header with a column 'path'") from error
-    if not slides:
-        raise InputError(f"{path}: lists no slide; give each a line")
-    return slides
+        if not overwrite and path.is_file():
+            result = finished_result(folder, settings(path, model, asdict(options)))
+            if result is not None:
+                return Summary.of(path.name, result, skipped=True)
+        return process_slide(path, folder, model, options, progress)
+    except MitosisError as error:
+        return Summary(path.name, error=error, seconds=time.perf_counter() - started)
+    except Exception as error:  # whatever one slide does to a library, the others go on
+        log.debug("%s", path, exc_info=True)
+        reason = f"{path}: unexpected {type(error).__name__}: {one_line(error)}; run with --debug and report it"
+        return Summary(path.name, error=InputError(reason), seconds=time.perf_counter() - started)

@@ -1,45 +1,94 @@
-"""The platform's newer mode: the container stays up, loads its model once, and handles a case for each request."""
+"""The platform's newer mode: the container stays up, loads its model once, and handles a case for each request.
+
+Threads answer, so that ``GET /health`` is heard during a case. Cases run one at a time in the thread that calls
+``serve_forever``: the main one, where SIGTERM arrives and half-written files are removed.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
+from threading import Event, Thread
 
-from mitosis.errors import MitosisError
+from mitosis.errors import MemoryFullError, MitosisError
+from mitosis.memory import is_exhausted, message
 
 HOST, PORT = "127.0.0.1", 4743  # Grand Challenge's
-OK, CREATED, NOT_FOUND, UNPROCESSABLE = 200, 201, 404, 422
+OK, CREATED, NOT_FOUND, UNPROCESSABLE, BROKEN = 200, 201, 404, 422, 500
 
 log = logging.getLogger(__name__)
 
 
-def make_server(process: Callable[[], None], host: str = HOST, port: int = PORT) -> HTTPServer:
-    """Return a server: ``GET /health`` gives 200; ``POST /invoke`` runs ``process`` and gives 201, or 422 and why not.
+@dataclass
+class Job:
+    """One request for a case; ``status`` and ``reason`` hold once ``done`` is set."""
 
-    One request at a time: a case uses the whole machine. Call ``serve_forever`` on the result.
-    """
+    done: Event = field(default_factory=Event)
+    status: int = BROKEN
+    reason: str = ""
+
+
+class CaseServer:
+    """``GET /health`` gives 200; ``POST /invoke`` runs ``process`` and gives 201, or 422 (the case) or 500, and why."""
+
+    def __init__(self, process: Callable[[], None], host: str = HOST, port: int = PORT) -> None:
+        self._process = process
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._http = ThreadingHTTPServer((host, port), handler(self._jobs))
+
+    @property
+    def port(self) -> int:
+        """Where it listens; a free port was chosen when 0 was asked for."""
+        return self._http.server_port
+
+    def serve_forever(self) -> None:
+        """Answer until the process is told to end."""
+        Thread(target=self._http.serve_forever, daemon=True).start()
+        try:
+            while True:
+                job = self._jobs.get()
+                job.status, job.reason = self.run_case()
+                job.done.set()
+        finally:
+            self._http.shutdown()
+            self._http.server_close()
+
+    def run_case(self) -> tuple[int, str]:
+        """Process what lies in the input folder now; returns the answer's status and the reason of a failure."""
+        try:
+            self._process()
+        except MitosisError as error:
+            log.error("%s", error)
+            return BROKEN if isinstance(error, MemoryFullError) else UNPROCESSABLE, str(error)
+        except Exception as error:
+            log.exception("the case failed")
+            return BROKEN, message() if is_exhausted(error) else f"unexpected {type(error).__name__}: {error}"
+        return CREATED, ""
+
+
+def handler(jobs: SimpleQueue[Job]) -> type[BaseHTTPRequestHandler]:
+    """Return the class that answers requests and puts cases into ``jobs``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.answer(OK if self.path == "/health" else NOT_FOUND, {})
+            self.answer(OK if self.path == "/health" else NOT_FOUND)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))  # a case lies in the input folder, not here
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))  # a case lies in the input folder, not here
             if self.path != "/invoke":
-                self.answer(NOT_FOUND, {})
+                self.answer(NOT_FOUND)
                 return
-            try:
-                process()
-            except MitosisError as error:
-                log.error("%s", error)
-                self.answer(UNPROCESSABLE, {"error": str(error)})
-            else:
-                self.answer(CREATED, {})
+            job = Job()
+            jobs.put(job)
+            job.done.wait()
+            self.answer(job.status, job.reason)
 
-        def answer(self, status: int, content: dict[str, str]) -> None:
-            body = json.dumps(content).encode()
+        def answer(self, status: int, reason: str = "") -> None:
+            body = json.dumps({"error": reason} if reason else {}).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -49,4 +98,4 @@ def make_server(process: Callable[[], None], host: str = HOST, port: int = PORT)
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             log.info(format, *args)
 
-    return HTTPServer((host, port), Handler)
+    return Handler

@@ -6,7 +6,7 @@ Coordinates are level-0 pixels, x to the right and y down, with pixel *centres* 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,14 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mitosis.ahead import ahead
 from mitosis.errors import InputError
 from mitosis.readers import Level, Source, read_metaimage, read_picture, read_tiff
 from mitosis.spacing import Spacing, checked
+from mitosis.stopwatch import Stopwatch
 
 RGB = NDArray[np.uint8]
 
 WHOLE_PX = 64_000_000  # images up to this size (a challenge region has 39 million) are decoded once and kept
 STRIP_PX = 128  # lines of a coarse picture read at once
+FAR = 8  # times finer than a coarse picture: a level from which it is averaged, once and for all
+BLOCK_PX = 1024  # side of what is averaged at once
 WHITE = 255
 
 READERS: dict[str, Callable[[Path], Source]] = {
@@ -39,7 +43,7 @@ IMAGE_SUFFIXES = tuple(READERS)
 
 @dataclass
 class Slide:
-    """An open image. Use as a context manager; reading is thread-safe for images kept whole."""
+    """An open image. Use as a context manager; ``read`` is thread-safe."""
 
     path: Path
     width_px: int
@@ -48,6 +52,7 @@ class Slide:
     origin_mm: tuple[float, float]
     reader: str
     _source: Source = field(repr=False)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +94,12 @@ class Slide:
         return np.asarray(cv2.warpAffine(pixels, to_level, (width_px, height_px), flags=flags), dtype=np.uint8)
 
     def coarse(self, scale: float) -> RGB:
-        """Read the whole image at ``scale`` level-0 pixels per pixel, strip by strip: without a pyramid, too, memory
-        holds little more than the result.
+        """Read the whole image at ``scale`` level-0 pixels per pixel; memory holds little more than the result.
+
+        Where the pyramid has no level nearby, one is averaged from the coarsest that it has, and stays for next time.
         """
+        if scale >= FAR * self._level_for(scale).downsample:
+            self._source.levels.append(self._averaged(scale))
         width, height = (max(1, math.ceil(v / scale)) for v in (self.width_px, self.height_px))
         strips = [
             self.read(0, top * scale, width, min(STRIP_PX, height - top), scale) for top in range(0, height, STRIP_PX)
@@ -106,6 +114,32 @@ class Slide:
         spacing_mm = np.array([self.spacing.x_um, self.spacing.y_um]) / 1000
         return np.asarray(self.origin_mm + points_px.astype(np.float64) * spacing_mm, dtype=np.float64)
 
+    @property
+    def band_px(self) -> float:
+        """Width of the bands, in level-0 pixels, in which windows are read fastest: each from top to bottom."""
+        return self._source.band_px
+
+    def _averaged(self, scale: float) -> Level:
+        """Average whole squares of a finer level's pixels, so that one of the result is at most ``scale`` wide."""
+        level = self._level_for(scale)
+        square = int(scale / level.downsample)
+        side = square * max(1, BLOCK_PX // square)
+        band = side * max(1, int(self.band_px // side)) if math.isfinite(self.band_px) else level.width_px
+        width, height = -(-level.width_px // square), -(-level.height_px // square)
+        out = np.full((height, width, 3), WHITE, np.uint8)
+
+        def average(corner: tuple[int, int]) -> None:
+            x, y = corner
+            wide, high = (square * -(-min(side, n) // square) for n in (level.width_px - x, level.height_px - y))
+            pixels = self._window(level, x, y, wide, high)
+            small = cv2.resize(pixels, (wide // square, high // square), interpolation=cv2.INTER_AREA)
+            x, y = x // square, y // square
+            out[y : y + small.shape[0], x : x + small.shape[1]] = small
+
+        for _ in ahead(average, blocks(level.width_px, level.height_px, side, band)):
+            pass
+        return Level(out, level.downsample * square)
+
     def _level_for(self, scale: float) -> Level:
         fine_enough = [level for level in self._source.levels if level.downsample <= scale * 1.001]
         return max(fine_enough, key=lambda level: level.downsample, default=self._source.levels[0])
@@ -117,7 +151,8 @@ class Slide:
         out = np.full((height, width, 3), WHITE, np.uint8)
         if x1 < x2 and y1 < y2:
             try:
-                out[y1 - y : y2 - y, x1 - x : x2 - x] = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
+                with self.stopwatch("reading"):
+                    out[y1 - y : y2 - y, x1 - x : x2 - x] = self._source.to_rgb(level.pixels[y1:y2, x1:x2])
             except Exception as error:  # codecs raise whatever they like
                 raise InputError(
                     f"{self.path}: cannot be decoded near x {x1}, y {y1} ({type(error).__name__}); copy the file again"
@@ -152,6 +187,14 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     except BaseException:
         source.close()
         raise
+
+
+def blocks(width_px: int, height_px: int, side_px: int, band_px: int) -> Iterator[tuple[int, int]]:
+    """Yield the upper left corners of the squares that cover an image, band by band, each from top to bottom."""
+    for left in range(0, width_px, band_px):
+        for y in range(0, height_px, side_px):
+            for x in range(left, min(left + band_px, width_px), side_px):
+                yield x, y
 
 
 def as_is(pixels: RGB) -> RGB:

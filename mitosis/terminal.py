@@ -8,16 +8,18 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mitosis.errors import MitosisError, OutputError
+from mitosis.errors import MemoryFullError, MitosisError
+from mitosis.memory import is_exhausted, message
 
 TERMINATED = 128 + signal.SIGTERM
 
+log = logging.getLogger(__name__)
 console = Console(stderr=True)
 
 
@@ -25,6 +27,42 @@ def progress_bar() -> Progress:
     """Return a bar with a count and the time left, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console)
+
+
+class SlideProgress:
+    """Bars for slides and for the tiles of the slide at hand, with the time left; on a file or pipe, a line a slide.
+
+    The slides' bar moves on with the tiles, so that its time left is known before the first slide is done.
+    """
+
+    def __init__(self, slides: int) -> None:
+        self._bar = progress_bar()
+        self._slides = self._bar.add_task("slides", total=slides)
+        self._tiles = self._bar.add_task("tiles", total=None)
+        self._done, self._number = 0, slides
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str) -> Callable[[int, int], None]:
+        """Start a slide; returns what is told of its tiles: how many are done, of how many."""
+        self._bar.reset(self._tiles, total=None, description=name)
+
+        def tell(done: int, total: int) -> None:
+            self._bar.update(self._tiles, completed=done, total=total)
+            self._bar.update(self._slides, completed=self._done + done / max(total, 1))
+
+        return tell
+
+    def finish(self, line: str, failed: bool) -> None:
+        """End a slide, saying what it came to."""
+        self._done += 1
+        self._bar.update(self._slides, completed=self._done)
+        log.log(logging.ERROR if failed else logging.INFO, "%d/%d %s", self._done, self._number, line)
 
 
 def set_up_logging(debug: bool) -> None:
@@ -51,11 +89,11 @@ def run_command(command: Callable[[], None], debug: bool) -> None:
         command()
     except MitosisError as error:
         fail(str(error), error.exit_code, debug)
-    except MemoryError:
-        fail("the memory is full; use a machine with more, or a smaller image", OutputError.exit_code, debug)
     except KeyboardInterrupt:
         fail("interrupted; results finished so far are kept", 128 + signal.SIGINT, debug)
     except Exception as error:
+        if is_exhausted(error):
+            fail(message(), MemoryFullError.exit_code, debug)
         fail(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run with --debug and report it",
             70,

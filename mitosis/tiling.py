@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,14 @@ class Tile:
     """A square of the grid, first pixel (x_px, y_px). ``inner`` says which edges have image beyond them.
 
     ``inner`` is (left, top, right, bottom): an object that touches such an edge may go on in the neighbouring tile.
+    ``number`` counts the grid's tiles in reading order, those that are skipped as glass included.
     """
 
     x_px: int
     y_px: int
     side_px: int
     inner: tuple[bool, bool, bool, bool]
+    number: int = 0
 
 
 def tile_starts(length_px: int, tile_px: int, overlap: float) -> list[int]:
@@ -33,9 +36,14 @@ def tile_starts(length_px: int, tile_px: int, overlap: float) -> list[int]:
     return [*range(0, last_px, stride_px), last_px]
 
 
+def by_bands(chosen: list[Tile], band_px: float) -> list[Tile]:
+    """Order tiles band by band from left to right, each band row by row: neighbours in the list are near each other."""
+    return sorted(chosen, key=lambda tile: (tile.x_px // band_px, tile.y_px, tile.x_px))
+
+
 def tiles(width_px: int, height_px: int, tile_px: int, overlap: float) -> Iterator[Tile]:
     """Yield the tiles of a grid row by row."""
-    for y_px in tile_starts(height_px, tile_px, overlap):
-        for x_px in tile_starts(width_px, tile_px, overlap):
-            inner = (x_px > 0, y_px > 0, x_px + tile_px < width_px, y_px + tile_px < height_px)
-            yield Tile(x_px, y_px, tile_px, inner)
+    rows, columns = tile_starts(height_px, tile_px, overlap), tile_starts(width_px, tile_px, overlap)
+    for number, (y_px, x_px) in enumerate(product(rows, columns)):
+        inner = (x_px > 0, y_px > 0, x_px + tile_px < width_px, y_px + tile_px < height_px)
+        yield Tile(x_px, y_px, tile_px, inner, number)

@@ -1,8 +1,8 @@
 """Where the tissue is, so that empty glass is neither read at full resolution nor run through a network.
 
-Errs on the side of keeping: glass is only what is both bright and colourless, and everything within ``MARGIN_UM`` of
-anything else is kept. A mitotic figure is a dark nucleus of some 10 um, so it can only be lost where it and all around
-it look like glass at 8 um per pixel.
+Errs on the side of keeping: glass is only what is both bright and colourless, and nearly as bright as the slide's own
+glass, and everything within ``MARGIN_UM`` of anything else is kept. A mitotic figure is a dark nucleus of some 10 um,
+so it can only be lost where it and all around it look like glass at 8 um per pixel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from mitosis.slide import Slide
 
 SPACING_UM = 8.0  # of the mask: a cell is a pixel
-BRIGHT, COLOURLESS = 205, 18  # of 255: darkest channel of glass; its largest difference between channels
+BRIGHT, COLOURLESS = 205, 18  # of 255: what is darker or more coloured is never glass, however grey the slide
+DARKER, TINTED = 12, 8  # than the slide's own glass: pale tissue. At 8 um per pixel glass itself varies by 2 to 5
+LEAST_GLASS = 0.01  # share of the picture from which on its glass is known
 MARGIN_UM = 100.0
 
 
@@ -42,17 +44,30 @@ class TissueMask:
         return float(self.tissue.sum()) * self.scale**2 * spacing_um[0] * spacing_um[1] / 1e6
 
 
-def is_tissue(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def is_tissue(rgb: NDArray[np.uint8], bright: float = BRIGHT, colourless: float = COLOURLESS) -> NDArray[np.bool_]:
     """Tell tissue from glass: (h, w, 3) -> (h, w)."""
     low, high = rgb.min(axis=2), rgb.max(axis=2)
-    return np.asarray((low < BRIGHT) | (high - low > COLOURLESS))
+    return np.asarray((low < bright) | (high - low > colourless))
+
+
+def limits(rgb: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return a slide's own ``bright`` and ``colourless`` for ``is_tissue``; what is tissue by default stays tissue."""
+    glass = rgb[~is_tissue(rgb)]
+    if len(glass) < LEAST_GLASS * rgb[..., 0].size:
+        return BRIGHT, COLOURLESS
+    low, tint = glass.min(axis=1), np.ptp(glass, axis=1)
+    return max(BRIGHT, float(np.percentile(low, 95)) - DARKER), min(COLOURLESS, float(np.median(tint)) + TINTED)
 
 
 def find_tissue(slide: Slide) -> TissueMask:
-    """Map a slide strip by strip, from a coarse level where it has one. Raises InputError where it is damaged."""
+    """Map a slide strip by strip, from a coarse level where it has one. Raises InputError where it is damaged.
+
+    A slide that seems to be nothing but glass is kept whole: it may be pale all over.
+    """
     scale = max(1.0, SPACING_UM / slide.spacing.x_um)
-    tissue = is_tissue(slide.coarse(scale))
+    picture = slide.coarse(scale)
+    tissue = is_tissue(picture, *limits(picture))
     reach = int(np.ceil(MARGIN_UM / (scale * slide.spacing.x_um)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     kept = cv2.dilate(tissue.astype(np.uint8), disc).astype(bool)
-    return TissueMask(tissue, kept, scale)
+    return TissueMask(tissue, kept if kept.any() else ~kept, scale)

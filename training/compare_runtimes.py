@@ -15,19 +15,20 @@ import typer
 from numpy.typing import NDArray
 
 from mitosis.bundle import Bundle, read_bundle
-from mitosis.detector import prepare_tile
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.network import NetworkFile, prepare_pixels
 from training.data.crops import Spot, plain
 from training.data.images import LabelledWindow, load_frames
 from training.export import load_classifier
 from training.mine_candidates import load_detector
+from training.networks.convnext import MeanOfViews
 
 Floats = NDArray[np.float32]
 
 
 def tiles_of(windows: list[LabelledWindow], side_px: int) -> Floats:
     """Return the first tile of each image: (n, 3, side, side)."""
-    return np.concatenate([prepare_tile(w.rgb[:side_px, :side_px]) for w in windows])
+    return np.concatenate([prepare_pixels(w.rgb[None, :side_px, :side_px]) for w in windows])
 
 
 def crops_of(windows: list[LabelledWindow]) -> Floats:
@@ -43,14 +44,14 @@ def onnx_output(file: Path, x: Floats) -> Floats:
 
 def openvino_output(file: Path, x: Floats) -> tuple[Floats, str]:
     """Run what inference runs, at the CPU's own precision."""
-    network = OpenVinoNetwork(file, (1, *x.shape[1:]))
+    network = OpenVinoNetwork(NetworkFile(file, (1, *x.shape[1:])))
     return np.concatenate([out for _, out in network.map((i, one[None]) for i, one in enumerate(x))]), network.name
 
 
 @torch.no_grad()
 def torch_outputs(run: Path, tiles: Floats, crops: Floats) -> tuple[Floats, Floats]:
     """Run both trained networks in fp32."""
-    detector, classifier = load_detector(run), load_classifier(run)[0]
+    detector, classifier = load_detector(run), MeanOfViews(load_classifier(run)[0])
     raw = torch.cat([detector(torch.from_numpy(one[None]))[0] for one in tiles]).numpy()
     return raw, classifier(torch.from_numpy(crops)).numpy()
 

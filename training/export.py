@@ -22,7 +22,8 @@ from torch import nn
 from mitosis.bundle import DESCRIPTION, Description
 from training.data.crops import CONTEXT
 from training.mine_candidates import TILE_PX, load_detector
-from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MitosisClassifier
+from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
+from training.warm_start import save_parameters
 
 OPSET = 17
 SPACING_UM = 0.25
@@ -108,10 +109,11 @@ def main(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     saved = torch.load(run / "detector.pt", map_location="cpu", weights_only=True)
-    detector = RawCandidates(load_detector(run).to(memory_format=torch.contiguous_format).fuse(verbose=False))
     classifier, architecture = load_classifier(run)
+    save_parameters(partial, {"detector": saved["average"], "classifier": classifier.state_dict()})
+    detector = RawCandidates(load_detector(run).to(memory_format=torch.contiguous_format).fuse(verbose=False))
     export_onnx(detector, (1, 3, TILE_PX, TILE_PX), partial / "detector.onnx")
-    export_onnx(classifier, (1, 3, INPUT_PX, INPUT_PX), partial / "classifier.onnx")
+    export_onnx(MeanOfViews(classifier), (1, 3, INPUT_PX, INPUT_PX), partial / "classifier.onnx")
     for file in ("detector.onnx", "classifier.onnx"):
         store_half(partial / file)
     description = {

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from training.data.images import RGB, read_rgb
+from mitosis.output.gallery import cut_cells, judge, sheet, write_picture
+from mitosis.output.grand_challenge import Points
+from mitosis.slide import open_slide
 from training.metrics import FROC_LIMIT, Scored, curve, froc
 
 mpl.use("Agg")
 BINS = 10
-CROP_PX, COLUMNS, GAP_PX = 64, 14, 4
-KINDS = {"TP": (0, 150, 60), "FP": (230, 120, 0), "FN": (200, 30, 30)}  # RGB of the frame
 
 
 def draw_curves(folder: Path, variants: dict[str, list[Scored]]) -> None:
@@ -56,35 +54,10 @@ def draw_reliability(path: Path, variants: dict[str, list[Scored]]) -> None:
 
 
 def draw_gallery(path: Path, folder: Path, images: list[Scored], threshold: float) -> None:
-    """Write rows of crops: hits, then false positives by falling score, then missed mitoses, framed by kind."""
-    found: dict[str, list[tuple[float, RGB]]] = {kind: [] for kind in KINDS}
+    """Write a sheet of cells: hits, then false positives by falling score, then missed mitoses."""
+    cells = []
     for one in images:
-        rgb = read_rgb(folder / one.image.file_name)
-        kept = one.scores >= threshold
-        for point, score, positive in zip(one.points_px[kept], one.scores[kept], one.positive[kept], strict=True):
-            found["TP" if positive else "FP"].append((float(score), crop(rgb, point)))
-        hits = one.points_px[kept]
-        for point in one.image.mitotic_figures_px:
-            if not len(hits) or (np.linalg.norm(hits - point, axis=1) * one.image.spacing_um).min() > 7.5:
-                found["FN"].append((0.0, crop(rgb, point)))
-    rows = []
-    for kind, colour in KINDS.items():
-        crops = [c for _, c in sorted(found[kind], key=lambda item: -item[0])][: 3 * COLUMNS]
-        framed = [bordered(c, GAP_PX, colour) for c in crops]
-        side = CROP_PX + 2 * GAP_PX
-        framed += [np.full((side, side, 3), 255, np.uint8)] * (-len(framed) % COLUMNS)
-        rows += [np.hstack(framed[i : i + COLUMNS]) for i in range(0, len(framed), COLUMNS)]
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
-
-
-def crop(rgb: RGB, point: NDArray[np.float64]) -> RGB:
-    """Cut a square around a point; white outside."""
-    padded = bordered(rgb, CROP_PX, (255, 255, 255))
-    x, y = (round(float(v)) + CROP_PX // 2 for v in point)
-    return np.asarray(padded[y : y + CROP_PX, x : x + CROP_PX], dtype=np.uint8)
-
-
-def bordered(rgb: RGB, width_px: int, colour: tuple[int, int, int]) -> RGB:
-    """Add a border of one colour on all sides."""
-    w = width_px
-    return np.asarray(cv2.copyMakeBorder(rgb, w, w, w, w, cv2.BORDER_CONSTANT, value=colour), dtype=np.uint8)
+        points = Points(one.points_px * one.image.spacing_um / 1000, one.scores >= threshold, one.scores)
+        with open_slide(folder / one.image.file_name, one.image.spacing_um) as slide:
+            cells += cut_cells(slide, judge(one.image, points))
+    write_picture(path, sheet(cells))

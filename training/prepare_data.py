@@ -1,15 +1,18 @@
-"""Turns a published data set into what the training scripts read: windows.json and windows/, frames.json.
+"""Turns a published data set into what training reads: windows.json, frames.json, patches.csv and their pictures.
 
     python -m training.prepare_data --format midog++ --source MIDOGpp --output data/midogpp
     python -m training.prepare_data --format slide-runner --source MITOS_WSI_CCMCT_ODAEL_train_dcc.sqlite \\
         --slides WSI --tumor-type "canine cutaneous mast cell tumour" --output data/ccmct
 
 Training cases are cut into tiles of 512 x 512 px with 20 % overlap: all that hold a labelled object, and a share of the
-others. Cases of val and test stay whole, described in frames.json. The splits are written into both files.
+others. Cases of val and test stay whole, described in frames.json. Around every mitosis of train and val a patch is
+cut; those of val are held out. The splits are written into both files.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -24,11 +27,12 @@ from mitosis.config import Config
 from mitosis.labels import LOOK_ALIKE_NAME, MITOTIC_NAME
 from mitosis.slide import open_slide
 from mitosis.tiling import tiles
-from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC
+from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, PATCH_PX, is_held_out
 from training.data.importers import LabelledSlide, read_midogpp, read_slide_runner, read_yolo
 from training.data.splits import split_cases
 
 TILE_PX = 512
+SOURCE = "own"  # of patches; published sets of patches carry their own names
 
 
 class Format(StrEnum):
@@ -95,6 +99,36 @@ def cut_tiles(
             labels.add(name, slide, "train", image.spacing.x_um, [(x, y, int(c)) for x, y, c in held])
 
 
+class Patches:
+    """``patches.csv`` and ``patches/``: a crop around each mitotic figure, for stage 2 and for mosaics."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rows = folder, list[dict[str, str | int]]()
+
+    def cut(self, slide: LabelledSlide, split: str, spacing_um: float | None) -> None:
+        """Write the crops of one slide as lossless PNG.
+
+        Training holds patches out by a hash of their slide's name (``training.data.images.is_held_out``). The name
+        that is written makes it hold out those of val.
+        """
+        names = (f"{slide.case}-{number}" for number in itertools.count())
+        name = next(name for name in names if is_held_out(SOURCE + name) == (split == "val"))
+        with open_slide(slide.path, spacing_um) as image:
+            for spot in (o for o in slide.objects if o.category == MITOTIC):
+                x, y = round(spot.x_px), round(spot.y_px)
+                file = f"{slide.case}_x{x}_y{y}.png"
+                rgb = image.read(x - PATCH_PX // 2, y - PATCH_PX // 2, PATCH_PX, PATCH_PX)
+                cv2.imwrite(str(self.folder / "patches" / file), rgb[..., ::-1])
+                self.rows.append({"file": file, "source": SOURCE, "slide": name, "x": x, "y": y})
+
+    def write(self) -> None:
+        """Write the list."""
+        with (self.folder / "patches.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("file", "source", "slide", "x", "y"))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
 def main(
     source: Annotated[Path, typer.Option(help="Folder of MIDOG++ or YOLO, or SlideRunner's .sqlite")],
     output: Annotated[Path, typer.Option(help="Where windows.json, windows/ and frames.json go")],
@@ -114,9 +148,12 @@ def main(
     else:
         found = read_yolo(source, tumor_type, scanner)
     splits = split_cases({slide.case: slide.tumor_type for slide in found}, seed=seed)
-    (output / "windows").mkdir(parents=True, exist_ok=True)
-    windows, frames, rng = Labels(), Labels(), np.random.default_rng(seed)
+    for folder in ("windows", "patches"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    windows, frames, patches, rng = Labels(), Labels(), Patches(output), np.random.default_rng(seed)
     for slide in track(found, "slides"):
+        if splits[slide.case] != "test":
+            patches.cut(slide, splits[slide.case], spacing)
         if splits[slide.case] == "train":
             cut_tiles(slide, output, windows, spacing, empty_share, rng)
             continue
@@ -125,8 +162,10 @@ def main(
             frames.add(str(slide.path.resolve()), slide, splits[slide.case], image.spacing.x_um, points)
     windows.write(output / "windows.json")
     frames.write(output / "frames.json")
+    patches.write()
     (output / "splits.json").write_text(json.dumps(splits, indent=1, sort_keys=True))
-    print(f"{len(windows.images)} training tiles, {len(frames.images)} whole images of val and test -> {output}")
+    counts = f"{len(windows.images)} training tiles, {len(frames.images)} whole images of val and test"
+    print(f"{counts}, {len(patches.rows)} patches -> {output}")
 
 
 if __name__ == "__main__":

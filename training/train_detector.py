@@ -27,6 +27,7 @@ from training.data.tiles import TileStream, collate
 from training.networks.yolo11 import MitosisDetector, Scale, Variant
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
+from training.warm_start import start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
 SAVE_EVERY = 100  # steps
@@ -101,6 +102,9 @@ def main(
     variant: Annotated[str, typer.Option(help="stock or improved")] = "improved",
     scale: Annotated[str, typer.Option(help="n, s, m, l or x")] = "n",
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
+    start: Annotated[
+        Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
+    ] = None,
     seed: int = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw tiles, for each that trains")] = 2,
 ) -> None:
@@ -109,12 +113,16 @@ def main(
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
     torch.manual_seed(seed)
-    model = build(variant, scale, settings).to(processes.device)
+    model = build(variant, scale, settings)
+    path = run / "detector.pt"
+    saved = load_checkpoint(path)
+    if start and not saved:
+        print(f"{start_from_bundle(model, start, 'detector'):.0%} of the parameters from {start}", flush=True)
+    model.to(processes.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
     budget, step = Budget(hours * 3600), 0
-    path = run / "detector.pt"
-    if saved := load_checkpoint(path):
+    if saved:
         if (saved["variant"], saved["scale"]) != (variant, scale):
             raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
         model.load_state_dict(saved["model"])

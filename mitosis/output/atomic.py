@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from mitosis.config import one_line
 from mitosis.errors import OutputError
+
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # what mkstemp calls the hidden neighbours below
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the hidden neighbours that a killed process left in a folder of results."""
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -33,3 +43,11 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise OutputError(f"{path}: cannot be written ({one_line(error)}); free space or choose another") from error
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there; raises OutputError naming it."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({one_line(error)}); choose a writable --output") from error

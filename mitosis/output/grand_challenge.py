@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from mitosis.errors import InputError, OutputError
 from mitosis.output.atomic import write_whole
 
 FILE_NAME = "mitotic-figures.json"
+PART = 4096  # points that are in memory as text at a time
+NOT_FINITE = "a coordinate is not finite, or a probability not within 0 and 1; this is a bug, please report it"
 VERSION = {"major": 1, "minor": 0}
 EVALUATOR_MM = (-0.0075, 10.0)  # MIDOG's evaluator refuses coordinates outside: it takes them for pixels
 MM_DIGITS, PROBABILITY_DIGITS = 7, 6  # 0.1 nm, and far below what the scores mean: the same input, the same bytes
@@ -36,13 +39,33 @@ class Points(NamedTuple):
 
 
 def write_points(path: Path, points: Points) -> None:
-    """Write the file whole or not at all, in the order of the points.
+    """Write the file whole or not at all, in the order of the points; memory does not grow with their number.
 
-    Raises OutputError when a value is not finite, a probability is outside 0..1, or the file cannot be written.
+    All numbers are checked, and the first ``PART`` points with the whole document against the platform's schema: the
+    rest has their form. Raises OutputError when a value is not finite, a probability is outside 0..1, or the file
+    cannot be written.
     """
-    document = to_document(points)
-    check(document)
-    write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode())
+    check(to_document(part(points, 0)))
+    if not (np.isfinite(points.xy_mm).all() and ((points.probability >= 0) & (points.probability <= 1)).all()):
+        raise OutputError(f"{FILE_NAME}: {NOT_FINITE}")
+    write_whole(path, pieces(points))
+
+
+def pieces(points: Points) -> Iterator[bytes]:
+    """Yield the document as text, ``PART`` points at a time: what json.dumps(to_document(points), indent=1) gives."""
+    empty = json.dumps(to_document(part(points, len(points.probability))), indent=1)
+    before, after = empty.split("[]")
+    yield before.encode() + b"["
+    for begin in range(0, len(points.probability), PART):
+        some = json.dumps(to_document(part(points, begin))["points"], indent=1, allow_nan=False)
+        yield (b"," if begin else b"") + some[1:-2].replace("\n", "\n ").encode()
+    yield (b"\n ]" if len(points.probability) else b"]") + after.encode()
+
+
+def part(points: Points, begin: int) -> Points:
+    """Return up to ``PART`` points from ``begin`` on."""
+    some = slice(begin, begin + PART)
+    return Points(points.xy_mm[some], points.is_mitotic_figure[some], points.probability[some])
 
 
 def to_document(points: Points) -> dict[str, Any]:
@@ -70,7 +93,7 @@ def check(document: object) -> None:
         raise OutputError(f"{FILE_NAME}: {place}: {error.message}; this is a bug, please report it")
     numbers = [value for point in document["points"] for value in (*point["point"], point["probability"])]  # type: ignore[index]
     if not np.isfinite(numbers).all():
-        raise OutputError(f"{FILE_NAME}: a coordinate or probability is not finite; this is a bug, please report it")
+        raise OutputError(f"{FILE_NAME}: {NOT_FINITE}")
 
 
 @cache

@@ -3,14 +3,25 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tifffile
+
+import mitosis.results
+from mitosis import detect as detect_slide
+from mitosis import load_model, open_slide
+from mitosis.detections import centres_px
+from mitosis.errors import InputError
+from mitosis.inputs import find_slides
+from mitosis.results import Options, process_slides
 
 FILES = [
     "detections.csv",
@@ -49,10 +60,16 @@ def slides(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return every result file but run.json, which holds times."""
+    """Return every file, hidden ones too, but those that hold times."""
+    without = ("run.json", "summary.csv")
     return {
-        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "run.json"
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in without
     }
+
+
+def summary(output: Path) -> list[dict[str, str]]:
+    with (output / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_folder_is_complete(slides: Path, tmp_path: Path) -> None:
@@ -77,6 +94,27 @@ def test_a_folder_is_complete(slides: Path, tmp_path: Path) -> None:
             assert len(inside) == spot["properties"]["measurements"]["count"]
         assert run["slide"]["spacing_source"].startswith("TIFF")
         assert "OpenVINO" in run["runtime"]["detector"]
+        assert run["result"]["mitotic_count"] == hotspots[0]["properties"]["measurements"]["count"]
+        assert sorted(run["files"]) == sorted(set(FILES) - {"run.json"})
+        check_seconds(run["seconds"])
+        columns = -(-(800 - 512) // 409) + 1
+        assert {int(row["tile"]) for row in rows} <= set(range(columns * 4))
+        for row in rows:  # the tile that is named holds the centre
+            number = int(row["tile"])
+            left, top = min(number % columns * 409, 800 - 512), min(number // columns * 409, 1536 - 512)
+            assert left <= float(row["x_px"]) <= left + 512
+            assert top <= float(row["y_px"]) <= top + 512
+    assert [line["status"] for line in summary(tmp_path)] == ["done"] * 3
+
+
+def check_seconds(seconds: dict[str, float]) -> None:
+    """Every step is timed, and one after the other they are the whole."""
+    steps = {"opening", "reading", "tissue", "detector", "classifier", "candidates", "hotspots", "writing"}
+    assert steps <= seconds.keys()
+    assert min(seconds.values()) >= 0
+    assert seconds["detector"] > 0
+    assert sum(seconds[step] for step in steps) <= seconds["total"] * 1.6  # threads that read ahead count apart
+    assert sum(seconds[step] for step in steps) > seconds["total"] * 0.8
 
 
 def test_one_broken_slide_stops_nothing(slides: Path, tmp_path: Path) -> None:
@@ -87,24 +125,96 @@ def test_one_broken_slide_stops_nothing(slides: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "1 of 2 images failed" in err.splitlines()[-1]
     assert "broken.tiff" in err.splitlines()[-1]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["part0"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["part0", "summary.csv"]
+    failed, done = summary(tmp_path / "out")
+    assert (failed["status"], done["status"]) == ("failed", "done")
+    assert "broken.tiff" in failed["reason"]
+    assert "1 done, 1 failed" in err
 
 
-def test_resuming_after_a_kill_gives_the_same(slides: Path, tmp_path: Path) -> None:
-    """Killed after the first finished slide; the second run skips it, and all equals an undisturbed run."""
-    process = start(slides, "--output", tmp_path / "killed")
-    while not (tmp_path / "killed/part0/run.json").exists():
-        assert process.poll() is None or process.returncode == 0
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    kept = (tmp_path / "killed/part0/run.json").stat().st_mtime_ns
-    code, err = detect(str(slides / "part*.tiff"), "--output", tmp_path / "killed")
+def test_any_error_of_a_slide_stops_nothing(
+    slides: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library's own exception in the second of three slides."""
+    real, seen = mitosis.results.find_tissue, []
+
+    def fails(slide: mitosis.Slide) -> object:
+        seen.append(slide.path.name)
+        if len(seen) == 2:
+            raise KeyError("no such tag")
+        return real(slide)
+
+    monkeypatch.setattr(mitosis.results, "find_tissue", fails)
+    with pytest.raises(InputError, match=r"1 of 3 images failed.*unexpected KeyError: 'no such tag'"):
+        process_slides(find_slides([slides]), tmp_path, load_model(root / "model"), Options())
+    assert [line["status"] for line in summary(tmp_path)] == ["done", "failed", "done"]
+
+
+def test_resuming_after_kills_gives_the_same(slides: Path, tmp_path: Path) -> None:
+    """Killed at the start, in the middle of writing and after a slide; then it equals an undisturbed run."""
+    killed = tmp_path / "killed"
+
+    def kill_when(happens: Callable[[], bool]) -> None:
+        process = start(slides, "--output", killed)
+        while not happens():
+            assert process.poll() is None, "it ended before the moment came"
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    kill_when(lambda: True)
+    assert not killed.exists()
+    kill_when(lambda: (killed / "part0/detections.csv").exists())
+    assert not (killed / "part0/run.json").exists()  # half-done, and known to be
+    (killed / "part0/.report.html.abcd1234").write_text("half a pa")  # what a kill inside a write leaves
+    kill_when(lambda: (killed / "part0/run.json").exists())
+    kept = (killed / "part0/run.json").stat().st_mtime_ns
+    code, err = detect(str(slides / "part*.tiff"), "--output", killed)
     assert code == 0, err
-    assert "skipped" in err
-    assert (tmp_path / "killed/part0/run.json").stat().st_mtime_ns == kept
+    assert (killed / "part0/run.json").stat().st_mtime_ns == kept
+    assert [line["status"] for line in summary(killed)] == ["skipped", "done", "done"]
     assert detect(slides, "--output", tmp_path / "whole")[0] == 0
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert content(killed) == content(tmp_path / "whole")
+    figures = [[line["mitotic_figures"] for line in summary(folder)] for folder in (killed, tmp_path / "whole")]
+    assert figures[0] == figures[1]
+
+
+def test_the_same_run_json_gives_the_same_files(slides: Path, tmp_path: Path) -> None:
+    options = ("--hotspot-area", 0.02, "--hotspot-shape", "circle", "--hotspots", 2, "--parquet", "--asap")
+    assert detect(slides / "part1.tiff", "--output", tmp_path / "first", *options)[0] == 0
+    record = tmp_path / "first/part1/run.json"
+    code, err = detect("--like", record, "--output", tmp_path / "second")
+    assert code == 0, err
+    assert "all 8 files are the same" in " ".join(err.split())
+    assert content(tmp_path / "first") == content(tmp_path / "second")
+    first, second = (json.loads((tmp_path / name / "part1/run.json").read_text()) for name in ("first", "second"))
+    assert first["settings"] == second["settings"]
+    assert first["files"] == second["files"]
+    code, err = detect("--like", record, "--output", tmp_path / "third", "--hotspots", 1)
+    assert code == 2
+    assert "--hotspots contradicts --like" in err.splitlines()[-1]
+    first["settings"]["bundle"]["detector_sha256"] = "0" * 64
+    record.write_text(json.dumps(first))
+    code, err = detect("--like", record, "--output", tmp_path / "third")
+    assert code == 4
+    assert "is not the bundle" in err.splitlines()[-1]
+
+
+def test_parquet_and_python_say_what_the_csv_says(slides: Path, root: Path, tmp_path: Path) -> None:
+    """The command line's table against the package's ``detect``, and against its typed copy."""
+    assert detect(slides / "part2.tiff", "--output", tmp_path, "--hotspot-area", 0.02, "--parquet")[0] == 0
+    with (tmp_path / "part2/detections.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    typed = pq.read_table(tmp_path / "part2/detections.parquet")
+    assert typed.column_names == list(lines[0])
+    assert [str(v) for v in typed["label"].to_pylist()] == [line["label"] for line in lines]
+    assert typed["hotspot"].to_pylist() == [int(line["hotspot"]) if line["hotspot"] else None for line in lines]
+    assert typed["tile"].to_pylist() == [int(line["tile"]) for line in lines]
+    with open_slide(slides / "part2.tiff") as slide:
+        rows = detect_slide(slide, load_model(root / "model"))
+    for name, values in (("x_px", centres_px(rows)[:, 0]), ("probability", rows["probability"])):
+        assert np.allclose(typed[name].to_numpy(), values)
+        assert np.allclose([float(line[name]) for line in lines], values, atol=0.006)
 
 
 def test_other_settings_are_not_skipped(slides: Path, tmp_path: Path) -> None:
@@ -112,7 +222,23 @@ def test_other_settings_are_not_skipped(slides: Path, tmp_path: Path) -> None:
     assert detect(one, "--output", tmp_path)[0] == 0
     assert "skipped" in detect(one, "--output", tmp_path)[1]
     assert "skipped" not in detect(one, "--output", tmp_path, "--overwrite")[1]
-    assert "skipped" not in detect(one, "--output", tmp_path, "--hotspot-area", 1.0)[1]
+    assert (tmp_path / "part0/overlay.png").exists()
+    assert "skipped" not in detect(one, "--output", tmp_path, "--hotspot-area", 1.0, "--no-overlay")[1]
+    assert not (tmp_path / "part0/overlay.png").exists()  # of other settings
+    (tmp_path / "part0/detections.csv").unlink()
+    assert "skipped" not in detect(one, "--output", tmp_path, "--hotspot-area", 1.0, "--no-overlay")[1]
+
+
+def test_a_slide_that_is_gone_keeps_its_result(slides: Path, tmp_path: Path) -> None:
+    """A drive that is not mounted today must not cost yesterday's folder."""
+    one = tmp_path / "one.tiff"
+    one.write_bytes((slides / "part0.tiff").read_bytes())
+    assert detect(one, "--output", tmp_path / "out")[0] == 0
+    before = content(tmp_path / "out")
+    one.unlink()
+    assert detect(one, "--output", tmp_path / "out")[0] == 2
+    assert content(tmp_path / "out") == before
+    assert (tmp_path / "out/one/run.json").exists()
 
 
 def test_a_pattern_without_match(tmp_path: Path) -> None:

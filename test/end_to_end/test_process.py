@@ -1,54 +1,20 @@
 """The entry points as processes, on the drawn case and on real frames."""
 
-import json
-import os
-import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
 import pytest
-import SimpleITK as sitk
-import tifffile
+from challenge_case import BAD_CASES, RESULT, last_line, make_case, make_metaimage_case, no_spacing
+from entry import run
 
 from mitosis.evaluation import evaluate_image
 from mitosis.labels import read_labels
 from mitosis.output.grand_challenge import evaluator_problems, read_points
-
-FOLDER = "images/histopathology-roi-cropout"
-SPACING_UM = 0.2273
-
-
-def run(root: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, root / "process.py", *arguments]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=os.environ | environment, timeout=600, check=False
-    )
-
-
-def last_line(result: subprocess.CompletedProcess[str]) -> str:
-    return [line for line in result.stderr.splitlines() if line.strip()][-1]
-
-
-def make_case(folder: Path, name: str = "a.tiff", **tags: Any) -> Path:
-    """Write a small white challenge case; returns the image's path."""
-    image = folder / FOLDER / name
-    image.parent.mkdir(parents=True)
-    socket = {"interface": {"slug": "histopathology-region-of-interest-cropout", "relative_path": FOLDER}}
-    (folder / "inputs.json").write_text(json.dumps([socket]))
-    tags = tags or {"resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(image, np.full((300, 400, 3), 240, np.uint8), photometric="rgb", **tags)
-    return image
 
 
 def test_the_drawn_case(root: Path, tmp_path: Path) -> None:
@@ -67,6 +33,21 @@ def test_the_drawn_case(root: Path, tmp_path: Path) -> None:
     assert counts.recall >= 0.5
 
 
+def test_nobody_is_told(root: Path) -> None:
+    """No name is looked up and no address called: OpenVINO would report each start."""
+    code = """
+import sys, time
+called = []
+sys.addaudithook(lambda event, _: called.append(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
+import process
+process.load_model(process.OWN_MODEL)
+time.sleep(1)
+sys.exit(str(called) if called else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_inference_never_imports_torch(root: Path) -> None:
     code = "import sys, process; sys.exit(bool({'torch', 'ultralytics', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
@@ -77,11 +58,7 @@ def test_a_real_frame_as_tiff(root: Path, data: Path, tmp_path: Path) -> None:
     """The validation frame with most mitoses: valid output that finds some of them."""
     labelled = max(read_labels(data / "frames.json", "val"), key=lambda i: len(i.mitotic_figures_px))
     rgb = cv2.imread(str(data / "frames" / labelled.file_name))[..., ::-1]
-    image = make_case(tmp_path / "case", "frame.tiff")
-    per_cm = 1e4 / labelled.spacing_um
-    tifffile.imwrite(
-        image, rgb, photometric="rgb", tile=(256, 256), resolution=(per_cm,) * 2, resolutionunit="CENTIMETER"
-    )
+    make_case(tmp_path / "case", "frame.tiff", rgb, labelled.spacing_um)
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     points = read_points(tmp_path / "out/mitotic-figures.json")
@@ -91,14 +68,10 @@ def test_a_real_frame_as_tiff(root: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_metaimage_case(root: Path, tmp_path: Path) -> None:
-    tiff = make_case(tmp_path / "case")
-    image = sitk.GetImageFromArray(tifffile.imread(tiff), isVector=True)
-    image.SetSpacing((0.00025, 0.00025))
-    tiff.unlink()
-    sitk.WriteImage(image, str(tiff.with_suffix(".mha")))
+    make_metaimage_case(tmp_path / "case")
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert len(read_points(tmp_path / "out/mitotic-figures.json").xy_mm) == 0  # smaller than a tile, and white
+    assert len(read_points(tmp_path / "out" / RESULT).xy_mm) == 0  # smaller than a tile, and white
 
 
 def test_a_folder_without_inputs_json(root: Path, tmp_path: Path) -> None:
@@ -117,53 +90,7 @@ def test_a_folder_without_inputs_json(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out/three").exists()
 
 
-def empty_folder(case: Path) -> None:
-    shutil.rmtree(case / FOLDER)
-
-
-def no_image(case: Path) -> None:
-    (case / FOLDER / "a.tiff").unlink()
-
-
-def two_images(case: Path) -> None:
-    shutil.copy(case / FOLDER / "a.tiff", case / FOLDER / "b.tiff")
-
-
-def unreadable(case: Path) -> None:
-    (case / FOLDER / "a.tiff").write_bytes(b"II*\0 and then nonsense")
-
-
-def truncated(case: Path) -> None:
-    image = case / FOLDER / "a.tiff"
-    image.write_bytes(image.read_bytes()[:100_000])
-
-
-def no_spacing(case: Path) -> None:
-    tifffile.imwrite(case / FOLDER / "a.tiff", np.zeros((300, 300, 3), np.uint8), photometric="rgb")
-
-
-def unknown_slug(case: Path) -> None:
-    (case / "inputs.json").write_text('[{"interface": {"slug": "other", "relative_path": "x"}}]')
-
-
-def bad_description(case: Path) -> None:
-    (case / "inputs.json").write_text("{")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (empty_folder, "exactly one"),
-        (no_image, "exactly one"),
-        (two_images, "a.tiff, b.tiff"),
-        (unreadable, "a.tiff: is"),
-        (truncated, "truncated"),
-        (no_spacing, "--spacing"),
-        (unknown_slug, "'other'"),
-        (bad_description, "inputs.json"),
-    ],
-    ids=lambda v: getattr(v, "__name__", ""),
-)
+@pytest.mark.parametrize(("spoil", "message"), BAD_CASES, ids=lambda v: getattr(v, "__name__", ""))
 def test_bad_cases(root: Path, tmp_path: Path, spoil: Any, message: str) -> None:
     make_case(tmp_path / "case")
     spoil(tmp_path / "case")
@@ -192,77 +119,6 @@ def test_spacing_from_the_environment(root: Path, tmp_path: Path) -> None:
     no_spacing(tmp_path / "case")
     result = run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", MITOSIS_SPACING_UM="0.25")
     assert result.returncode == 0, result.stderr
-
-
-@pytest.fixture
-def server(root: Path, tmp_path: Path) -> Iterator[str]:
-    """Run ``process.py --serve`` on a free port; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, root / "process.py", "--serve", "--port", port, "--input", tmp_path / "case"]
-    server = subprocess.Popen([*map(str, command), "--output", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    assert server.wait(30) == 128 + signal.SIGTERM
-
-
-def ask(url: str, method: str = "GET") -> int:
-    """Return the status of an answer."""
-    try:
-        with urlopen(Request(url, method=method, data=b"" if method == "POST" else None), timeout=60) as answer:
-            return int(answer.status)
-    except HTTPError as error:
-        return error.code
-
-
-def test_serving(root: Path, tmp_path: Path, server: str) -> None:
-    """Two cases and a broken one through one loaded model."""
-    for _ in range(300):
-        try:
-            assert ask(f"{server}/health") == 200
-            break
-        except URLError:
-            time.sleep(0.1)
-    make_case(tmp_path / "case")
-    for _ in range(2):
-        assert ask(f"{server}/invoke", "POST") == 201
-        (tmp_path / "out/mitotic-figures.json").unlink()
-    no_spacing(tmp_path / "case")
-    assert ask(f"{server}/invoke", "POST") == 422
-    assert not list((tmp_path / "out").iterdir())
-    assert ask(f"{server}/other", "POST") == 404
-
-
-@pytest.mark.parametrize("gib", [7, 3])
-def test_a_memory_limit(root: Path, tmp_path: Path, gib: int) -> None:
-    """The platform states its memory budget as RLIMIT_DATA."""
-    command = [sys.executable, root / "process.py", "--input", root / "test/input/interf0", "--output", tmp_path]
-    limit = gib * 1024**3
-    result = subprocess.run(
-        list(map(str, command)),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
-        capture_output=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "mitotic-figures.json").exists()
-
-
-def test_termination_leaves_nothing(root: Path, tmp_path: Path) -> None:
-    """SIGTERM in the middle of detection: no output, no temporary file."""
-    image = make_case(tmp_path / "case")
-    noise = np.random.default_rng(0).integers(0, 255, (6000, 6000, 3), np.uint8)
-    tifffile.imwrite(image, noise, photometric="rgb", resolution=(40000, 40000), resolutionunit="CENTIMETER")
-    command = [sys.executable, root / "process.py", "--input", tmp_path / "case", "--output", tmp_path / "out"]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while "runtime" not in process.stderr.readline():  # the models are loaded, detection begins
-            pass
-        time.sleep(0.5)
-        process.terminate()
-        assert process.wait(30) == 128 + signal.SIGTERM
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_input_as_a_symbolic_link(root: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ echo "$@" >>"$CALLS"
 case "$1 $2" in
   "image inspect")
     [ -z "${NO_IMAGE:-}" ] || exit 1
-    if [[ "$4" == *Size* ]]; then echo 900000000; else echo sha256:abc; fi ;;
+    if [[ "$4" == *Size* ]]; then echo 900000000; else echo "${IMAGE_ID:-sha256:abc}"; fi ;;
   "run --rm") [ -z "${FAIL_RUN:-}" ] || exit 3 ;;
-  "save "*) echo image ;;
+  "save "*) [ -z "${FAIL_SAVE:-}" ] || exit 1; echo image ;;
 esac
 """
 
@@ -24,7 +25,7 @@ esac
 @pytest.fixture
 def project(root: Path, tmp_path: Path) -> Path:
     """Return a copy of what the scripts touch, with a fake `docker` in bin/."""
-    for name in (*SCRIPTS, "pyproject.toml"):
+    for name in (*SCRIPTS, "image.sh", "pyproject.toml"):
         shutil.copy(root / name, tmp_path / name)
     shutil.copytree(root / "model", tmp_path / "model")
     (tmp_path / "bin").mkdir()
@@ -34,7 +35,18 @@ def project(root: Path, tmp_path: Path) -> Path:
 
 
 def call(project: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    settings = ("ENGINE", "BUILDER", "BASE_IMAGE", "BUILD_ARGS", "RUN_ARGS", "IMAGE")
+    settings = (
+        "ENGINE",
+        "BUILDER",
+        "BASE_IMAGE",
+        "BUILD_ARGS",
+        "RUN_ARGS",
+        "IMAGE",
+        "BUNDLE",
+        "TARGET",
+        "DEVICE",
+        "OUTPUT",
+    )
     clean = {name: value for name, value in os.environ.items() if name not in settings}
     clean |= {"PATH": f"{project}/bin:{os.environ['PATH']}", "CALLS": str(project / "calls")} | environment
     return subprocess.run([project / script], env=clean, capture_output=True, text=True, check=False)
@@ -47,7 +59,8 @@ def calls(project: Path) -> str:
 def test_build_then_test_then_export(project: Path) -> None:
     result = call(project, "build.sh", BASE_IMAGE="base:1", BUILD_ARGS="--no-cache --pull")
     assert result.returncode == 0, result.stderr
-    assert "--build-arg BASE_IMAGE=base:1 --no-cache --pull -t mitosis:" in calls(project)
+    assert "--build-arg BASE_IMAGE=base:1 --target runtime -t mitosis:" in calls(project)
+    assert calls(project).splitlines()[0].endswith(" --no-cache --pull .")
     assert "900 MB" in result.stdout
     refused = call(project, "export.sh")
     assert refused.returncode == 1
@@ -65,6 +78,53 @@ def test_build_then_test_then_export(project: Path) -> None:
 def test_a_failing_container_is_not_exported(project: Path) -> None:
     assert call(project, "test.sh", SKIP_BUILD="1", FAIL_RUN="1").returncode == 1
     assert call(project, "export.sh").returncode == 1
+
+
+@pytest.mark.parametrize("what", ["the image", "the bundle"])
+def test_what_has_changed_since_the_test_is_not_exported(project: Path, what: str) -> None:
+    assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
+    changes = {}
+    if what == "the image":
+        changes = {"IMAGE_ID": "sha256:other"}
+    else:
+        (project / "model/classifier.onnx").write_bytes(b"other weights")
+    refused = call(project, "export.sh", **changes)
+    assert refused.returncode == 1
+    assert "./test.sh has not passed" in refused.stderr
+    assert not list(project.glob("dist/*.gz"))
+
+
+def test_the_bundles_tarball_does_not_depend_on_times(project: Path) -> None:
+    """Its files lie at the top, where the platform unpacks it; parameters to train on do not travel."""
+    (project / "model/parameters.safetensors").write_bytes(b"weights")
+    assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
+    found = []
+    for _ in range(2):
+        assert call(project, "export.sh").returncode == 0
+        found.append((project / "dist/model.tar.gz").read_bytes())
+        os.utime(project / "model/bundle.yaml", (0, 10**9))
+    assert found[0] == found[1]
+    with tarfile.open(project / "dist/model.tar.gz") as tar:
+        assert "./bundle.yaml" in tar.getnames()
+        assert "./parameters.safetensors" not in tar.getnames()
+
+
+def test_an_interrupted_export_leaves_nothing(project: Path) -> None:
+    assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
+    failed = call(project, "export.sh", FAIL_SAVE="1")
+    assert failed.returncode == 1
+    assert "could not save" in failed.stderr
+    assert [p.name for p in (project / "dist").iterdir()] == ["tested"]
+
+
+def test_other_stages(project: Path) -> None:
+    assert call(project, "build.sh", TARGET="train", IMAGE="mitosis-train:1").returncode == 0
+    assert "--target train -t mitosis-train:1 ." in calls(project)
+    result = call(project, "build.sh", TARGET="export", OUTPUT="elsewhere", DEVICE="tensorrt")
+    assert result.returncode == 0
+    assert "wrote the bundle elsewhere" in result.stdout
+    assert "--build-arg DEVICE=tensorrt" in calls(project)
+    assert "--target export --output type=local,dest=elsewhere ." in calls(project)
 
 
 def test_no_image(project: Path) -> None:
@@ -85,6 +145,6 @@ def test_no_bundle(project: Path) -> None:
 
 def test_lint(root: Path) -> None:
     tools = Path(sys.executable).parent
-    scripts = [root / name for name in (*SCRIPTS, ".ci/run", ".ci/prepare-engine")]
-    assert subprocess.run([tools / "shellcheck", *scripts], check=False).returncode == 0
+    scripts = [root / name for name in (*SCRIPTS, "image.sh", ".ci/run", ".ci/prepare-engine")]
+    assert subprocess.run([tools / "shellcheck", "--external-sources", *scripts], check=False).returncode == 0
     assert subprocess.run([tools / "hadolint", root / "Dockerfile"], check=False).returncode == 0

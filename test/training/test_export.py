@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from mitosis.bundle import read_bundle
-from mitosis.runtime import OpenVinoNetwork
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.errors import BundleError
+from mitosis.network import NetworkFile
 from training.export import main as export
 from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
 from training.networks.yolo11 import MitosisDetector
+from training.warm_start import start_from_bundle
 
 BOX_TOLERANCE_PX = 0.35  # from half-precision storage; random weights, which are worse than trained ones
 SCORE_TOLERANCE = 1e-3
@@ -44,8 +47,23 @@ def test_runtimes_agree(run: Path) -> None:
     bundle = read_bundle(run / "model")
     x = np.random.default_rng(1).normal(size=(4, 3, 64, 64)).astype(np.float32)
     expected = onnxruntime.InferenceSession(str(bundle.classifier_file)).run(None, {"images": x})[0]
-    network = OpenVinoNetwork(bundle.classifier_file, x.shape)
+    network = OpenVinoNetwork(NetworkFile(bundle.classifier_file, x.shape))
     items = list(network.map((i, x) for i in range(9)))
     assert [i for i, _ in items] == list(range(9))
     for _, found in items:
         np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_training_can_go_on_from_a_bundle(run: Path, tmp_path: Path) -> None:
+    """The same network comes back; the stock one takes the layers that it shares; another size is refused."""
+    x = torch.rand(1, 3, 128, 128)
+    again = MitosisDetector("improved", "n").eval()
+    assert start_from_bundle(again, run / "model", "detector") == 1.0
+    with torch.no_grad():
+        torch.testing.assert_close(again(x)[0], load_detector(run)(x)[0], atol=0.1, rtol=1e-2)
+    assert 0.7 < start_from_bundle(MitosisDetector("stock", "n"), run / "model", "detector") < 1.0
+    assert start_from_bundle(MitosisClassifier("test_convnext"), run / "model", "classifier") == 1.0
+    with pytest.raises(BundleError, match="same scale"):
+        start_from_bundle(MitosisDetector("improved", "s"), run / "model", "detector")
+    with pytest.raises(BundleError, match="missing"):
+        start_from_bundle(again, tmp_path, "detector")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, group_norm
 
-from training.networks.convnext import MitosisClassifier
+from training.networks.convnext import MatmulDepthwise, MeanOfViews, MitosisClassifier
 from training.networks.ema import EMA
 from training.networks.lsconv import LSConv, aggregate
 from training.networks.yolo11 import HEAD_LAYERS, MitosisDetector, WithEMA
@@ -110,3 +110,32 @@ def test_classifier_gives_logits_and_features() -> None:
     assert logits.shape == (3, 2)
     assert features.ndim == 2
     torch.testing.assert_close(model.net.head.fc(features), logits)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (4, 7), (2, 2)])
+def test_depthwise_by_matrices_equals_the_convolution(height: int, width: int) -> None:
+    """Numbers and gradients are those of nn.Conv2d."""
+    torch.manual_seed(4)
+    layer = MatmulDepthwise(6, 7).double()
+    x = torch.randn(3, 6, height, width, dtype=torch.float64, requires_grad=True)
+    weigh = torch.randn(3, 6, height, width, dtype=torch.float64)
+    assert layer.bias is not None
+    wanted = conv2d(x, layer.weight, layer.bias, padding=3, groups=6)
+    inputs = (x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer.train()(x), wanted)
+    torch.testing.assert_close(layer.eval()(x), wanted)
+    for found, expected in zip(
+        torch.autograd.grad((layer.train()(x) * weigh).sum(), inputs),
+        torch.autograd.grad((wanted * weigh).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_mean_of_views_does_not_depend_on_how_a_crop_lies() -> None:
+    torch.manual_seed(5)
+    model = MeanOfViews(MitosisClassifier("test_convnext").eval())
+    x = torch.randn(3, 3, 64, 64)
+    expected = torch.stack([model.model(torch.rot90(y, k, (2, 3))) for y in (x, x.flip(3)) for k in range(4)]).mean(0)
+    for y in (x, x.flip(2), torch.rot90(x, 1, (2, 3))):
+        torch.testing.assert_close(model(y), expected)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from mitosis.errors import InputError, OutputError
-from mitosis.output.grand_challenge import Points, check, evaluator_problems, read_points, to_document, write_points
+from mitosis.output.grand_challenge import (
+    Points,
+    check,
+    evaluator_problems,
+    pieces,
+    read_points,
+    to_document,
+    write_points,
+)
 
 
 def points(count: int = 3) -> Points:
@@ -29,6 +37,22 @@ def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
     write_points(path, points(count))
     assert path.read_bytes() == first
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 50])
+def test_pieces_make_up_the_document(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr("mitosis.output.grand_challenge.PART", 8)
+    assert b"".join(pieces(points(count))) == json.dumps(to_document(points(count)), indent=1).encode()
+
+
+def test_numbers_beyond_the_first_part_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitosis.output.grand_challenge.PART", 8)
+    for column, value in (("xy_mm", np.nan), ("probability", np.inf), ("probability", 1.1)):
+        bad = points(20)
+        getattr(bad, column)[15] = value
+        with pytest.raises(OutputError):
+            write_points(tmp_path / "a.json", bad)
+    assert not list(tmp_path.iterdir())
 
 
 def change(path: str, value: Any) -> dict[str, Any]:

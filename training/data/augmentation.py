@@ -11,12 +11,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
+from mitosis.stain import HED_FROM_RGB, OD_OF_BYTE, RGB_FROM_HED
 from training.data.images import RGB
 
-# Ruifrok & Johnston 2001: optical density (R, G, B) of haematoxylin, eosin and the residual stain, one a row.
-HED_FROM_RGB = np.linalg.inv(np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]))
-RGB_FROM_HED = np.linalg.inv(HED_FROM_RGB)
-OD_OF_BYTE = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 WHITE = (255, 255, 255)
 
 

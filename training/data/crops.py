@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mitosis.classifier import crop
+from mitosis.stain import OD_OF_BYTE
 from training.data.augmentation import (
-    OD_OF_BYTE,
     erase,
     jitter_sharpness,
     jitter_stain,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ RGB = NDArray[np.uint8]
 
 BOX_PX = 50.0  # side of every label's box, as MIDOG++ draws them
 PATCH_PX = 128
+HELD_OUT_PART = 12
 MITOTIC, LOOK_ALIKE = 1, 2  # category ids of the label files
 
 
@@ -81,8 +83,8 @@ class Patch:
     mitoses_px: NDArray[np.float32]
 
 
-def load_patches(data: Path) -> list[Patch]:
-    """Read the patches of ``patches.csv``.
+def load_patches(data: Path, held_out: bool = False) -> list[Patch]:
+    """Read the patches of ``patches.csv`` that training sees, or the twelfth of their slides that it does not.
 
     Patches with a black border (the region ended there) are left out: no slide looks like that.
     """
@@ -94,6 +96,8 @@ def load_patches(data: Path) -> list[Patch]:
             places.setdefault(row["source"] + row["slide"], []).append((float(row["x"]), float(row["y"])))
     patches = []
     for row in rows:
+        if is_held_out(row["source"] + (row["slide"] or row["file"])) != held_out:
+            continue
         mitoses, slide = np.full((1, 2), PATCH_PX / 2, np.float32), ""
         if row["slide"]:
             slide = row["source"] + row["slide"]
@@ -104,6 +108,11 @@ def load_patches(data: Path) -> list[Patch]:
         if rgb.shape == (PATCH_PX, PATCH_PX, 3) and not has_black_border(rgb):
             patches.append(Patch(rgb, slide, mitoses))
     return patches
+
+
+def is_held_out(slide: str) -> bool:
+    """Tell whether a slide's patches are kept for validation: the same ones on every machine."""
+    return zlib.crc32(slide.encode()) % HELD_OUT_PART == 0
 
 
 def has_black_border(patch: RGB) -> bool:

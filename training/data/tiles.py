@@ -25,8 +25,12 @@ from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindo
 from training.profiles import DetectorProfile
 
 VISIBLE = 0.4  # a label stays if this share of its box is inside the tile
-PATCH_CELLS_PX = (80, 129)  # cell sides of a patch mosaic: varied, or the network learns the grid
-PATCH_SHIFT_PX = 16.0
+PATCH_CELLS_PX = (56, 113)  # cell sides of a patch mosaic: varied, or the network learns the grid
+PATCH_REACH_PX = (
+    100.0  # from a patch's middle; farther out the mirrored border would show its mitosis again, unlabelled
+)
+PATCH_SHIFT_PX = 48.0  # how far off its cell's middle a mitosis may lie: often at a seam, or outside
+WINDOW_CELLS = 0.35  # share of a patch mosaic's cells that show training windows, half of them around a labelled object
 SCALES = (0.8, 1.25)  # magnification jitter; also covers 0.23 to 0.27 um per pixel
 
 Boxes = NDArray[np.float32]  # (n, 4): x1, y1, x2, y2 in the tile's pixels
@@ -87,6 +91,10 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
             return join([[self.around_object(rng, half) for _ in range(2)] for _ in range(2)], half)
         if kind < mix.patches + mix.mosaic + mix.labelled:
             return self.around_object(rng, side)
+        return self.anywhere(rng, side)
+
+    def anywhere(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
+        """Cut a square at a random point of a random window."""
         window = self.windows[rng.integers(len(self.windows))]
         height, width = window.rgb.shape[:2]
         return self.cut(rng, window, rng.uniform((0, 0), (width, height)).astype(np.float32), side)
@@ -109,20 +117,32 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         return warp(window.rgb, matrix, side), visible_boxes(centres, BOX_PX * scale, side)
 
     def patch_mosaic(self, rng: Generator) -> tuple[RGB, Boxes]:
-        """Fill a tile with patches of different cases, in cells of a random size from a random corner on."""
+        """Fill a tile with patches of many cases and cuts of windows, in cells of a random size from a random corner.
+
+        Every patch has its mitosis in the middle, and a network soon learns to look for the middle between seams. So a
+        mitosis may lie anywhere in its cell or outside, and other cells hold look-alikes or just tissue.
+        """
         cell = int(rng.integers(*PATCH_CELLS_PX))
         cells = -(-self.side_px // cell)
-        grid = [[self.one_patch(rng, cell) for _ in range(cells)] for _ in range(cells)]
+        grid = [[self.mosaic_cell(rng, cell) for _ in range(cells)] for _ in range(cells)]
         rgb, boxes = join(grid, cell)
         x, y = rng.integers(0, cells * cell - self.side_px + 1, 2)
         rgb, boxes = rgb[y : y + self.side_px, x : x + self.side_px], boxes - np.array([x, y, x, y], np.float32)
         return rgb, clipped_boxes(boxes, self.side_px)
 
+    def mosaic_cell(self, rng: Generator, cell: int) -> tuple[RGB, Boxes]:
+        """Draw one cell of a patch mosaic."""
+        draw = rng.random()
+        if draw < WINDOW_CELLS / 2:
+            return self.around_object(rng, cell)
+        return self.anywhere(rng, cell) if draw < WINDOW_CELLS else self.one_patch(rng, cell)
+
     def one_patch(self, rng: Generator, cell: int) -> tuple[RGB, Boxes]:
-        """Cut a turned and scaled square of one patch; the mitosis lies up to ``PATCH_SHIFT_PX`` off its middle."""
+        """Cut a turned and scaled square out of one patch, its mitosis anywhere."""
         patch = self.patches[rng.integers(len(self.patches))]
         scale = float(np.exp(rng.uniform(*np.log(SCALES))))
-        middle = (patch.mitoses_px[0] + rng.uniform(-PATCH_SHIFT_PX, PATCH_SHIFT_PX, 2)).astype(np.float32)
+        shift = min(PATCH_SHIFT_PX, PATCH_REACH_PX - cell / scale * np.sqrt(0.5))
+        middle = (patch.mitoses_px[0] + rng.uniform(-shift, shift, 2)).astype(np.float32)
         matrix = random_affine(rng, middle, cell, scale)
         centres = patch.mitoses_px @ matrix[:, :2].T + matrix[:, 2]
         return warp(patch.rgb, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centres, BOX_PX * scale, cell)

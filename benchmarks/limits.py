@@ -1,0 +1,187 @@
+"""How near detection is to the machine's arithmetic, and what a T4 and a hospital's day would ask for.
+
+    taskset -c 0,1 python -m benchmarks.limits [REGION] [--large]
+
+Three tables: each network's arithmetic for one tile against the measured peak, with the time by kind of layer; the same
+arithmetic on a T4, from published figures that we have not measured; and the machines for a thousand slides a day.
+Needs the extra ``train``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import openvino
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.peak import measure_peaks
+from benchmarks.regions import SPACING_UM, region
+from mitosis.bundle import read_bundle
+from mitosis.cpu import OpenVinoNetwork
+from mitosis.network import NetworkFile, prepare_pixels
+
+ROOT = Path(__file__).parents[1]
+Image.MAX_IMAGE_PIXELS = None
+TILE_PX, OVERLAP = 512, 0.2
+TILES_PER_MM2 = 1 / (TILE_PX * (1 - OVERLAP) * SPACING_UM / 1000) ** 2
+ARITHMETIC = ("Convolution", "MatMul", "FullyConnected", "GroupConvolution")  # what the peak is about
+T4_PEAK = 65.0  # TFLOP/s in fp16 with tensor cores: NVIDIA's data sheet
+#: GFLOP and milliseconds of stock YOLO11 at 640 px, TensorRT 10 on a T4, as Ultralytics publishes them.
+T4_YOLO = {"n": (6.5, 1.5), "s": (21.5, 2.5), "m": (68.0, 4.7), "l": (86.9, 6.2), "x": (194.9, 11.3)}
+DAY_S = 86_400
+TISSUE_MM2 = [50.0, 150.0, 300.0]  # a biopsy or two, a small resection, a full section
+
+Tiles = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one tile costs one network."""
+
+    title: str
+    scale: str
+    gflop: float
+    tile_ms: float  # throughput: with several requests in flight
+    arithmetic_share: float  # of the time, in convolutions and matrix products
+    slowest: str  # other kinds of layer
+
+    @property
+    def seconds_per_mm2(self) -> float:
+        """The network alone."""
+        return self.tile_ms / 1000 * TILES_PER_MM2
+
+    @property
+    def t4_ms(self) -> float:
+        """One tile on a T4, at the rate that the stock network of this scale reaches there. Not measured by us."""
+        gflop, ms = T4_YOLO[self.scale]
+        return self.gflop * ms / gflop
+
+
+def tiles_of(path: Path, count: int) -> Tiles:
+    """Return tiles from random places of an image."""
+    with Image.open(path) as image:
+        rgb = np.asarray(image.convert("RGB"))
+    rng = np.random.default_rng(0)
+    places = rng.integers((0, 0), (rgb.shape[0] - TILE_PX, rgb.shape[1] - TILE_PX), (count, 2))
+    return [prepare_pixels(rgb[None, y : y + TILE_PX, x : x + TILE_PX]) for y, x in places]
+
+
+def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int) -> Cost:
+    """Time one detector as detection runs it, and profile it."""
+    from training.count_arithmetic import count
+
+    scale, variant = architecture.removeprefix("yolo11").split()[:2]
+    _, gflop = count(variant, scale)  # type: ignore[arg-type]
+    network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX)))
+    seconds = []
+    for number in range(rounds + 1):
+        started_s = time.perf_counter()
+        for _ in network.map((None, tile) for tile in tiles):
+            pass
+        if number:  # the first warms up
+            seconds.append(time.perf_counter() - started_s)
+    share, slowest = profile(file, tiles)
+    return Cost(title, scale, gflop, statistics.median(seconds) / len(tiles) * 1000, share, slowest)
+
+
+def profile(file: Path, tiles: Tiles) -> tuple[float, str]:
+    """Return the share of time in arithmetic, and the slowest other kinds of layer with theirs."""
+    core = openvino.Core()
+    model = core.read_model(file)
+    model.reshape((1, 3, TILE_PX, TILE_PX))
+    request = core.compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    spent: dict[str, float] = {}
+    for tile in tiles[:5]:
+        request.infer({0: tile})
+        for layer in request.get_profiling_info():
+            spent[layer.node_type] = spent.get(layer.node_type, 0.0) + layer.real_time.total_seconds()
+    total = sum(spent.values())
+    others = sorted(((s, kind) for kind, s in spent.items() if kind not in ARITHMETIC and s), reverse=True)[:4]
+    return sum(spent.get(kind, 0.0) for kind in ARITHMETIC) / total, ", ".join(
+        f"{kind} {s / total:.0%}" for s, kind in others
+    )
+
+
+def large_networks(path: Path, folder: Path, tiles: Tiles, rounds: int) -> list[Cost]:
+    """Measure YOLO11x, stock and improved, with random weights."""
+    from benchmarks.random_bundle import random_bundle
+
+    with Image.open(path) as image:
+        rgb = np.asarray(image.crop((0, 0, 1024, 1024)).convert("RGB"))
+    costs = []
+    for variant in ("stock", "improved"):
+        (folder / variant).mkdir()
+        bundle = read_bundle(random_bundle(folder / variant, variant, "x", "convnext_tiny", rgb))
+        about = bundle.description.detector.architecture
+        costs.append(measure(about, bundle.detector_file, about, tiles, rounds))
+    return costs
+
+
+def print_costs(costs: list[Cost], peaks: dict[str, float]) -> None:
+    """Print the first table: how near each network is to the peak."""
+    used = "bf16" if "bf16" in peaks else "f32"
+    print(", ".join(f"{name} {rate:.2f} TFLOP/s" for name, rate in peaks.items()) + " at most\n")
+    print(f"| network | GFLOP a tile | ms at the {used} peak | ms measured | of the peak | "
+          "time in convolutions | the rest, mostly |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for cost in costs:
+        ideal_ms = cost.gflop / peaks[used]
+        cells = [cost.title, f"{cost.gflop:.1f}", f"{ideal_ms:.1f}", f"{cost.tile_ms:.1f}"]
+        cells += [f"{ideal_ms / cost.tile_ms:.0%}", f"{cost.arithmetic_share:.0%}", cost.slowest]
+        print("| " + " | ".join(cells) + " |")
+
+
+def print_t4(costs: list[Cost]) -> None:
+    """Print the second table, which is arithmetic on published figures."""
+    print(f"\n| network | ms a tile at {T4_PEAK:.0f} TFLOP/s | at the rate of stock YOLO11 there | s/mm2 at that |")
+    print("|---|---|---|---|")
+    for cost in costs:
+        cells = [cost.title, f"{cost.gflop / T4_PEAK:.2f}", f"{cost.t4_ms:.2f}"]
+        print("| " + " | ".join([*cells, f"{cost.t4_ms / 1000 * TILES_PER_MM2:.2f}"]) + " |")
+
+
+def print_day(costs: list[Cost], slides: int, tissue_mm2: list[float], overhead: float) -> None:
+    """Print the third table: machines for a day's slides, without peaks and pauses."""
+    print(f"\n| network | s/mm2, two cores | tissue a slide, mm2 | cores for {slides} slides a day | T4s |")
+    print("|---|---|---|---|---|")
+    for cost in costs:
+        cpu_s = cost.seconds_per_mm2 * overhead
+        gpu_s = cost.t4_ms / 1000 * TILES_PER_MM2
+        for area in tissue_mm2:
+            cores, cards = 2 * slides * area * cpu_s / DAY_S, slides * area * gpu_s / DAY_S
+            print(f"| {cost.title} | {cpu_s:.2f} | {area:.0f} | {cores:.0f} | {cards:.1f} |")
+
+
+def main(
+    image: Annotated[Path | None, typer.Argument(help="A JPEG or PNG region; default: a drawn one")] = None,
+    model: Annotated[Path, typer.Option(help="The bundle")] = ROOT / "model",
+    large: Annotated[bool, typer.Option("--large", help="YOLO11x, stock and improved, too")] = False,
+    tiles: Annotated[int, typer.Option(help="Tiles in a round")] = 40,
+    rounds: Annotated[int, typer.Option(help="Rounds; the median is printed")] = 3,
+    slides: Annotated[int, typer.Option(help="Slides a day")] = 1000,
+    tissue_mm2: Annotated[list[float], typer.Option(help="Tissue on a slide")] = TISSUE_MM2,
+    overhead: Annotated[float, typer.Option(help="End-to-end time over the network's own; see per_area")] = 1.1,
+) -> None:
+    """Print the tables of docs/limits.md."""
+    with TemporaryDirectory() as name:
+        path, bundle = region(image, Path(name)), read_bundle(model)
+        drawn = tiles_of(path, tiles)
+        about = bundle.description.detector.architecture
+        costs = [measure(f"default: {about}", bundle.detector_file, about, drawn, rounds)]
+        if large:
+            costs += large_networks(path, Path(name), drawn, rounds)
+        print_costs(costs, measure_peaks(2.0))
+    print_t4(costs)
+    print_day(costs, slides, tissue_mm2, overhead)
+
+
+if __name__ == "__main__":
+    typer.run(main)

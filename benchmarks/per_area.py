@@ -1,0 +1,92 @@
+"""Seconds per mm2, end to end and both stages: of a bundle, or of the paper's profile with random weights.
+
+    taskset -c 0,1 python -m benchmarks.per_area [REGION]                     the default bundle
+    taskset -c 0,1 python -m benchmarks.per_area [REGION] --paper             improved YOLO11x and ConvNeXt-Tiny
+
+Random weights cost what trained ones do, but propose anything. So their lowest stage 1 score is chosen to give stage 2
+as much work as labels would: ``--candidates-per-mm2``. Detection runs from the file to the written
+mitotic-figures.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from benchmarks.memory import peak_mb
+from benchmarks.regions import SPACING_UM, region
+from mitosis.config import Config
+from mitosis.output.grand_challenge import read_points
+from mitosis.pipeline import Model, load_model
+from mitosis.results import process_case
+from mitosis.slide import open_slide
+
+ROOT = Path(__file__).parents[1]
+Image.MAX_IMAGE_PIXELS = None
+SAMPLED_TILES = 24
+
+
+def paper_model(path: Path, folder: Path, scale: str, classifier: str, per_mm2: float) -> Model:
+    """Build the paper's networks with random weights; torch is imported for the export alone."""
+    from benchmarks.random_bundle import random_bundle
+
+    with Image.open(path) as image:
+        rgb = np.asarray(image.crop((0, 0, 1024, 1024)).convert("RGB"))
+    bundle = random_bundle(folder, "improved", scale, classifier, rgb)  # type: ignore[arg-type]
+    config = Config()
+    confidence = score_for(load_model(bundle, config=config), path, per_mm2)
+    return load_model(bundle, config=config.model_copy(update={"detector_confidence": confidence}))
+
+
+def score_for(model: Model, path: Path, per_mm2: float) -> float:
+    """Return the stage 1 score that about ``per_mm2`` local maxima reach, from tiles all over the image."""
+    side = model.bundle.description.detector.tile_px
+    with open_slide(path, SPACING_UM) as slide:
+        rng = np.random.default_rng(0)
+        places = rng.integers((0, 0), (slide.width_px - side, slide.height_px - side), (SAMPLED_TILES, 2))
+        batches = [(None, slide.read(int(x), int(y), side, side)[None]) for x, y in places]
+    scores = np.sort(np.concatenate([raw[0, 4] for _, raw in model.detector.map(batches)]))
+    area_mm2 = SAMPLED_TILES * (side * SPACING_UM / 1000) ** 2
+    return float(scores[-max(1, round(per_mm2 * area_mm2))])
+
+
+def main(
+    image: Annotated[Path | None, typer.Argument(help="A JPEG or PNG region; default: a drawn one")] = None,
+    model: Annotated[Path, typer.Option(help="The bundle")] = ROOT / "model",
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's profile instead, random weights")] = False,
+    scale: Annotated[str, typer.Option(help="Of --paper's YOLO11")] = "x",
+    classifier: Annotated[str, typer.Option(help="Of --paper")] = "convnext_tiny",
+    candidates_per_mm2: Annotated[float, typer.Option(help="For stage 2 of --paper")] = 50.0,
+    rounds: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
+) -> None:
+    """Print one line of the table in benchmarks/README.md."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        path = region(image, folder)
+        loaded = paper_model(path, folder, scale, classifier, candidates_per_mm2) if paper else load_model(model)
+        seconds = []
+        for number in range(rounds):
+            started_s = time.perf_counter()
+            process_case(path, folder / "mitotic-figures.json", loaded, SPACING_UM)
+            seconds.append(time.perf_counter() - started_s)
+            print(f"round {number + 1}: {seconds[-1]:.2f} s", file=sys.stderr)
+        found = len(read_points(folder / "mitotic-figures.json").xy_mm)
+        with Image.open(path) as opened:
+            area_mm2 = opened.width * opened.height * (SPACING_UM / 1000) ** 2
+    about, middle = loaded.bundle.description, statistics.median(seconds)
+    print("| networks | runtime | s | s/mm2 | candidates per mm2 | peak MB |\n|---|---|---|---|---|---|")
+    cells = [f"{about.detector.architecture} + {about.classifier.architecture}", loaded.detector.name]
+    cells += [f"{middle:.1f}", f"{middle / area_mm2:.2f}", f"{found / area_mm2:.0f}", f"{peak_mb():.0f}"]
+    print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    typer.run(main)

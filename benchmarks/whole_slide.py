@@ -1,0 +1,148 @@
+"""Measures whole slides: peak memory, and tiles a second end to end against the networks alone on the same tiles.
+
+    python benchmarks/whole_slide.py --slide 20000:0.45 --slide 60000:0.05       side in px : share of tissue
+    python benchmarks/whole_slide.py --slide 20000:0.05 --slide 20000:0.25 --slide 20000:0.75
+
+Each slide is drawn (draw_slide.py), then processed in a process of its own as `mitosis detect` would. Memory is that
+process's peak. The networks alone run on tiles that were read before, in turns with the whole; medians are printed.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from draw_slide import LEVELS, SPACING_UM, write_slide
+
+from mitosis.detector import read_candidates
+from mitosis.pipeline import HALO_PX, Model, detect, load_model, read_haloed, tiles_to_read
+from mitosis.results import Options, process_slide
+from mitosis.slide import Slide, open_slide
+from mitosis.tiling import Tile
+from mitosis.tissue import find_tissue
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = (
+    "side px", "mm2", "tissue", "tiles", "candidates", "peak MB", "mask s", "detect s", "tiles/s",
+    "stage 1 alone, tiles/s", "of stage 1 alone", "of both alone", "all s", "s/mm2 of tissue",
+)  # fmt: skip
+SAMPLE = 150  # tiles that are read beforehand, for the networks alone
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one slide cost. Times are seconds, medians over the turns."""
+
+    tiles: int
+    candidates: int
+    peak_mb: float
+    process_s: float  # all of it, results written, models loaded before
+    mask_s: float
+    detect_s: float
+    detector_s: float  # stage 1 alone, as many tiles
+    networks_s: float  # both stages alone
+
+
+def peak_mb() -> float:
+    """Return this process's peak memory; getrusage would count what the parent held when it forked."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+
+
+class Alone:
+    """Both networks on tiles and crops that lie ready in memory."""
+
+    def __init__(self, slide: Slide, model: Model, tiles: list[Tile]) -> None:
+        """Read up to ``SAMPLE`` of the slide's tiles, evenly spread, and find their candidates."""
+        self.model, self.count = model, len(tiles)
+        chosen = [tiles[i] for i in np.linspace(0, len(tiles) - 1, min(SAMPLE, len(tiles))).astype(int)]
+        inner = slice(HALO_PX, -HALO_PX)
+        self.pixels = [read_haloed(slide, tile, 1.0)[None, inner, inner].copy() for tile in chosen]
+        config, found = model.config, 0
+        for tile, raw in model.detector.map(zip(chosen, self.pixels, strict=True)):
+            found += len(read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou))
+        self.batches = math.ceil(found * len(tiles) / len(chosen) / config.classifier_batch)
+        side = model.bundle.description.classifier.input_px
+        self.crops = np.zeros((config.classifier_batch, 3, side, side), np.float32)
+
+    def seconds(self) -> tuple[float, float]:
+        """Return the times of stage 1 and of stage 2 for as much as the slide holds."""
+        started = time.perf_counter()
+        for _ in self.model.detector.map((i, self.pixels[i % len(self.pixels)]) for i in range(self.count)):
+            pass
+        between = time.perf_counter()
+        for _ in self.model.classifier.map((i, self.crops) for i in range(self.batches)):
+            pass
+        return between - started, time.perf_counter() - between
+
+
+def measure(path: Path, bundle: Path, turns: int) -> Cost:
+    """Process one slide as a user would, then time its parts. Runs in a process of its own."""
+    model = load_model(bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        summary = process_slide(path, Path(folder), model, Options())
+    peak = peak_mb()
+    with open_slide(path) as slide:
+        tiles = tiles_to_read(slide, model, find_tissue(slide))
+        alone = Alone(slide, model, tiles)
+    times = []
+    for _ in range(turns):
+        stage_1, stage_2 = alone.seconds()
+        with open_slide(path) as slide:
+            started = time.perf_counter()
+            tissue = find_tissue(slide)
+            masked = time.perf_counter()
+            detect(slide, model, tissue=tissue)
+            times.append((masked - started, time.perf_counter() - masked, stage_1, stage_1 + stage_2))
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return Cost(len(tiles), summary.candidates, peak, summary.seconds, *medians)
+
+
+def line(side: int, share: float, cost: Cost) -> str:
+    """Return one line of the table."""
+    whole, stage_1, both = (cost.tiles / s for s in (cost.detect_s, cost.detector_s, cost.networks_s))
+    area = (side * SPACING_UM / 1000) ** 2
+    return row(
+        side, f"{area:.0f}", f"{share:.0%}", cost.tiles, cost.candidates, f"{cost.peak_mb:.0f}", f"{cost.mask_s:.2f}",
+        f"{cost.detect_s:.1f}", f"{whole:.1f}", f"{stage_1:.1f}", f"{whole / stage_1:.0%}", f"{whole / both:.0%}",
+        f"{cost.process_s:.1f}", f"{cost.process_s / (area * share):.2f}",
+    )  # fmt: skip
+
+
+def row(*cells: object) -> str:
+    """Lay out a line of a Markdown table."""
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main(
+    slide: Annotated[list[str], typer.Option(help="Side in px : share of tissue")],
+    model: Annotated[Path, typer.Option(help="Model bundle")] = ROOT / "model",
+    turns: Annotated[int, typer.Option(help="Repetitions; medians are printed")] = 1,
+    pyramid: Annotated[bool, typer.Option(help="Write the coarser levels too")] = True,
+    folder: Annotated[Path | None, typer.Option(help="Where the drawn slides go; they are removed again")] = None,
+) -> None:
+    """Print a table with a line for each slide."""
+    print(row(*COLUMNS), row(*["---"] * len(COLUMNS)), sep="\n")
+    spawn = multiprocessing.get_context("spawn")
+    for side, share in ((int(a), float(b)) for a, b in (one.split(":") for one in slide)):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            path = Path(place) / "slide.tiff"
+            write_slide(path, side, share, LEVELS if pyramid else LEVELS[:1])
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                print(line(side, share, pool.submit(measure, path, model, turns).result()), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

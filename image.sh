@@ -1,0 +1,21 @@
+# shellcheck shell=bash
+# What build.sh, test.sh and export.sh share; they source it. Settings, all from the environment:
+#   ENGINE=docker|podman      runs and saves the image
+#   IMAGE=mitosis:<version>   its name
+#   BUNDLE=model              the model bundle that is baked in, mounted in the test and exported
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+script="$(basename "$0")"
+die() { echo "$script: $*" >&2; exit 1; }
+
+engine="${ENGINE:-docker}"
+version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
+image="${IMAGE:-mitosis:$version}"
+bundle="${BUNDLE:-model}"
+command -v "$engine" >/dev/null || die "$engine is not installed; install it, or set ENGINE=docker or ENGINE=podman"
+[ -f "$bundle/bundle.yaml" ] || die "$bundle/bundle.yaml is missing; restore $bundle/ or train a bundle with 'make train'"
+
+inspect() { "$engine" image inspect --format "$1" "$image" 2>/dev/null || die "there is no image $image; run ./build.sh"; }
+
+# What a test is valid for: this image with this bundle.
+fingerprint() { inspect '{{.Id}}' && (cd "$bundle" && find . -type f -print0 | sort -z | xargs -0 sha256sum); }

@@ -1,0 +1,71 @@
+"""The table of many slides, and the bars while they run."""
+
+import csv
+import io
+import time
+from pathlib import Path
+
+import pytest
+
+from mitosis.errors import InputError, SpacingError
+from mitosis.summary import Summary, concluded, to_csv
+from mitosis.terminal import SlideProgress
+
+NOTHING = {
+    "mitotic_count": 0,
+    "mitotic_figures": 0,
+    "candidates": 3,
+    "tissue_mm2": 12.5,
+    "per_mm2_of_tissue": 0.0,
+    "hotspots": [],
+}
+SOME = NOTHING | {
+    "mitotic_count": 4,
+    "mitotic_figures": 5,
+    "candidates": 9,
+    "per_mm2_of_tissue": 0.4,
+    "hotspots": [{"area_mm2": 2.0, "per_mm2": 2.0}],
+}
+SLIDES = [
+    Summary.of("a, b.svs", SOME, 3.21),
+    Summary.of("none.svs", NOTHING, 1.0),
+    Summary.of("before.svs", SOME, skipped=True),
+    Summary("bad.svs", error=SpacingError("bad.svs: states no pixel spacing"), seconds=0.1),
+]
+
+
+def test_zero_is_zero_and_names_are_quoted() -> None:
+    some, nothing, before, bad = csv.DictReader(io.StringIO(to_csv(SLIDES)))
+    assert some["slide"] == "a, b.svs"
+    assert (some["mitotic_count"], some["hotspot_mm2"], some["rejected_candidates"]) == ("4", "2.0", "4")
+    assert (nothing["mitotic_count"], nothing["mitotic_figures"], nothing["per_mm2_of_tissue"]) == ("0", "0", "0.0")
+    assert nothing["hotspot_mm2"] == ""
+    assert (before["status"], before["mitotic_figures"], before["seconds"]) == ("skipped", "5", "")
+    assert (bad["status"], bad["mitotic_figures"]) == ("failed", "")
+    assert "no pixel spacing" in bad["reason"]
+
+
+def test_the_end_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"1 of 4 images failed.*bad\.svs"):
+        concluded(SLIDES, tmp_path)
+    assert (tmp_path / "summary.csv").read_text() == to_csv(SLIDES)
+    assert concluded(SLIDES[:3], tmp_path) == SLIDES[:3]
+    with pytest.raises(SpacingError):  # a lone slide's own error, with its exit code
+        concluded(SLIDES[3:], tmp_path)
+
+
+def test_time_left_is_known_within_the_first_slide() -> None:
+    shown = SlideProgress(2)
+    slides, tiles = shown._bar.tasks
+    with shown:
+        tell = shown.begin("a.svs")
+        for done in range(1, 4):
+            time.sleep(0.01)
+            tell(done, 4)
+        assert (tiles.description, tiles.completed, tiles.total) == ("a.svs", 3, 4)
+        assert slides.completed == 0.75
+        assert slides.time_remaining is not None
+        assert slides.time_remaining > 0
+        shown.finish("a.svs: 3 mitotic figures", False)
+        shown.begin("b.svs")
+        assert (slides.completed, tiles.completed) == (1, 0)
