@@ -58,7 +58,7 @@ def test_it_computes_in_integers(quantised: Path, root: Path) -> None:
     model = core.read_model(bundle.detector_file)
     model.reshape((1, 3, 512, 512))
     layers = core.compile_model(model, "CPU").get_runtime_model().get_ops()
-    convolutions = [op.get_rt_info() for op in layers if op.get_rt_info().get("layerType") == "Convolution"]
+    convolutions = [op.get_rt_info() for op in layers if op.get_rt_info()["layerType"] == "Convolution"]
     integers = [info for info in convolutions if info["runtimePrecision"] in ("u8", "i8")]
     assert len(integers) >= 20
 
