@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -85,7 +86,8 @@ def test_what_is_exported_can_be_loaded_and_run(image: str, root: Path, tmp_path
     with tarfile.open(model) as tar:
         tar.extractall(tmp_path / "model", filter="data")
     assert read_bundle(tmp_path / "model").description == read_bundle(root / "model").description
-    elsewhere = ["--root", tmp_path / "images", "--runroot", tmp_path / "run"] if ENGINE == "podman" else []
+    runroot = Path(tempfile.mkdtemp(prefix="run-"))  # Podman refuses one of more than 50 characters
+    elsewhere = ["--root", tmp_path / "images", "--runroot", runroot] if ENGINE == "podman" else []
     try:
         with gzip.open(archive) as packed, (tmp_path / "image.tar").open("wb") as tar:
             shutil.copyfileobj(packed, tar)  # Podman 4.3 cannot load what is compressed
@@ -104,5 +106,6 @@ def test_what_is_exported_can_be_loaded_and_run(image: str, root: Path, tmp_path
         if elsewhere:
             engine(*elsewhere, "rmi", "-af")
             shutil.rmtree(tmp_path / "images", ignore_errors=True)
+        shutil.rmtree(runroot, ignore_errors=True)
         (tmp_path / "image.tar").unlink(missing_ok=True)
         archive.unlink()
