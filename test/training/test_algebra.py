@@ -57,6 +57,17 @@ def test_the_exported_form_of_ema_equals_the_published_form(size: tuple[int, int
     torch.testing.assert_close(block.by_convolutions(x), published_form.ema(block, x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [(9, 7), (1, 4)])
+def test_the_exported_form_of_lsconv_equals_the_published_form(size: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    block = off_their_start(LSConv(32)).double()
+    x = torch.randn(2, 32, *size, dtype=torch.float64) + 0.7
+    block(x)  # moves the statistics of the norms off their start
+    block.eval()
+    found = block.by_multiply_adds(x, block.kernels.norm(block.kernels(x)))
+    torch.testing.assert_close(found, published_form.lsconv(block, x), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(("kind", "channels"), [(EMA, 64), (LSConv, 64)])
 def test_stays_within_1e_5_in_single_precision(kind: type[nn.Module], channels: int) -> None:
     torch.manual_seed(1)

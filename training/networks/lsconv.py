@@ -22,7 +22,9 @@ def aggregate(x: Tensor, kernels: Tensor) -> Tensor:
     ``out[b, c, h, w] = sum over i, j in {-1, 0, 1} of x[b, c, h+i, w+j] * kernels[b, c mod G, 3(i+1)+(j+1), h, w]``
     with G = C / 8, so the eight channels that share a kernel are c, c + G, c + 2G, ...
 
-    Nine shifted multiply-adds, which ONNX has: no 9 x larger unfolded copy.
+    Nine shifted multiply-adds in operations that ONNX has, with few shifted copies of whole images: x is shifted by
+    columns (two copies), the eight times smaller kernels by rows against it, and two of the three sums over a row of
+    taps by rows back.
 
     Args:
         x: (B, C, H, W).
@@ -32,15 +34,30 @@ def aggregate(x: Tensor, kernels: Tensor) -> Tensor:
         (B, C, H, W).
 
     """
+    return aggregate_groups(by_kernel(x), kernels).view(x.shape)
+
+
+def by_kernel(x: Tensor) -> Tensor:
+    """Return the image with its channels as (those of a kernel, kernels): (B, C, H, W) -> (B, 8, C/8, H, W)."""
     batch, channels, height, width = x.shape
-    groups = kernels.shape[1]
-    padded = F.pad(x, (1, 1, 1, 1)).view(batch, channels // groups, groups, height + 2, width + 2)
-    taps = kernels.unsqueeze(1).unbind(dim=3)  # nine of (B, 1, G, H, W)
-    out = padded[..., :height, :width] * taps[0]
-    for tap in range(1, TAPS):
-        i, j = divmod(tap, 3)
-        out = out + padded[..., i : i + height, j : j + width] * taps[tap]
-    return out.view(batch, channels, height, width)
+    return x.view(batch, CHANNELS_PER_KERNEL, channels // CHANNELS_PER_KERNEL, height, width)
+
+
+def aggregate_groups(x: Tensor, kernels: Tensor) -> Tensor:
+    """``aggregate`` with the channels of x, and of what is returned, as (8, C/8): both (B, 8, C/8, H, W)."""
+    batch, _, groups, height, width = x.shape
+    columns = shifted(x, 0, -1), x, shifted(x, 0, 1)  # what lies left of each pixel, the pixel, what lies right of it
+    taps = [tap.view(batch, 1, groups, height, width) for tap in kernels.unbind(2)]
+    rows = []
+    for i in (-1, 0, 1):
+        first, second, third = (shifted(tap, -i, 0) for tap in taps[3 * (i + 1) : 3 * (i + 2)])
+        rows.append(shifted(columns[0] * first + columns[1] * second + columns[2] * third, i, 0))
+    return rows[0] + rows[1] + rows[2]
+
+
+def shifted(x: Tensor, i: int, j: int) -> Tensor:
+    """Return the image whose pixel (h, w) is x's pixel (h + i, w + j), 0 outside."""
+    return F.pad(x, (-j, j, -i, i)) if i or j else x
 
 
 class KernelPredictor(nn.Module):
@@ -59,9 +76,7 @@ class KernelPredictor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Predict the kernels; ``norm``, over each group and not a softmax, is left to the caller."""
         reduced = self.reduce(x)
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # on CPUs, its weight's gradient takes 3 times longer in bf16
+        with torch.autocast(x.device.type, enabled=False):  # its weight's gradient takes a CPU 3 times longer in bf16
             seen = self.look(reduced.to(self.look.conv.weight.dtype))
         kernels: Tensor = self.predict(self.mix(seen))
         return kernels
@@ -79,14 +94,23 @@ class LSConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        out: Tensor = self.norm(normalised_aggregation(x, self.kernels(x), self.kernels.norm)) + x
+        raw, norm = self.kernels(x), self.kernels.norm
+        if torch.onnx.is_in_onnx_export():
+            return self.by_multiply_adds(x, norm(raw))
+        out: Tensor = self.norm(NormalisedAggregation.apply(x, raw, norm.weight, norm.bias, norm.eps)) + x
         return out
 
+    def by_multiply_adds(self, x: Tensor, kernels: Tensor) -> Tensor:
+        """Return the same in evaluation mode from normalised kernels, (B, 9 C/8, H, W): the form that is exported.
 
-def normalised_aggregation(x: Tensor, raw: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Return ``aggregate(x, norm(raw))``: see ``NormalisedAggregation``, whose formula this is."""
-    if not torch.onnx.is_in_onnx_export():
-        found: Tensor = NormalisedAggregation.apply(x, raw, norm.weight, norm.bias, norm.eps)
-        return found
-    batch, _, height, width = raw.shape
-    return aggregate(x, norm(raw).view(batch, norm.num_groups, TAPS, height, width))
+        Norm and shortcut see the channels as the aggregation does, so that runtimes fuse them without a new layout.
+        """
+        batch, channels, height, width = x.shape
+        groups, image = channels // CHANNELS_PER_KERNEL, by_kernel(x)
+        out = aggregate_groups(image, kernels.view(batch, groups, TAPS, height, width))
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None and variance is not None
+        scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
+        shift = self.norm.bias - mean * scale
+        parts = (1, CHANNELS_PER_KERNEL, groups, 1, 1)
+        return (out * scale.view(parts) + shift.view(parts) + image).view(batch, channels, height, width)

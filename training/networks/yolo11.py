@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.modules import C2PSA, C3k2, Conv
@@ -16,7 +18,7 @@ from ultralytics.nn.modules.block import C3k
 from ultralytics.nn.tasks import DetectionModel
 
 from training.networks.ema import EMA
-from training.networks.lsconv import LSConv
+from training.networks.lsconv import LSConv, by_kernel
 
 Variant = Literal["stock", "improved"]
 Scale = Literal["n", "s", "m", "l", "x"]
@@ -50,8 +52,8 @@ class LSBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), with the bottleneck's own shortcut."""
-        out: Tensor = x + self.cv2(self.cv1(x))
-        return out
+        out: Tensor = self.cv2(self.cv1(x))
+        return (by_kernel(x) + by_kernel(out)).view(x.shape)  # a sum in LSConv's own view: no new layout once exported
 
 
 class WithEMA(nn.Module):
@@ -64,8 +66,25 @@ class WithEMA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C, H, W)."""
-        out: Tensor = self.attention(self.block(x))
+        out: Tensor = self.attention(by_halves(self.block, x) if torch.onnx.is_in_onnx_export() else self.block(x))
         return out
+
+
+def by_halves(block: C3k2, x: Tensor) -> Tensor:
+    """Return ``block(x)`` with its first convolution as two, one a half: the form that is exported.
+
+    A split of its output costs a copy, and a slow one where what follows wants another layout than the convolution.
+    """
+    conv = block.cv1.conv
+    if conv.bias is None:  # its norm is not folded into it
+        whole: Tensor = block(x)
+        return whole
+    halves = zip(conv.weight.chunk(2), conv.bias.chunk(2), strict=True)
+    parts = [block.cv1.act(F.conv2d(x, weight, bias)) for weight, bias in halves]
+    for inner in block.m:
+        parts.append(inner(parts[-1]))
+    out: Tensor = block.cv2(torch.cat(parts, 1))
+    return out
 
 
 class MitosisDetector(DetectionModel):  # type: ignore[misc]
