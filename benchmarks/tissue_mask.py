@@ -24,7 +24,7 @@ from mitosis.tiling import tiles
 from mitosis.tissue import find_tissue, is_tissue, limits
 
 ROOT = Path(__file__).parents[1]
-TILE_PX, OVERLAP, HALF_BOX_PX = 512, 0.2, 25
+TILE_PX, OVERLAP = 512, 0.2
 PATCH_SCALE, GLASS = 32, 243  # level-0 pixels per mask pixel at 0.25 um; a usual glass
 CANVAS_PX = 19 * PATCH_SCALE
 

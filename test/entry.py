@@ -1,4 +1,4 @@
-"""Runs process.py, as the platform runs it."""
+"""Runs process.py, as the platform runs it, and `mitosis detect`, as a user does."""
 
 import os
 import resource
@@ -25,3 +25,17 @@ def run(
         timeout=600,
         check=False,
     )
+
+
+def start_detect(*arguments: object) -> subprocess.Popen[str]:
+    """Start `mitosis detect` on a terminal wide enough for its table."""
+    command = [sys.executable, "-m", "mitosis.cli", "detect", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "250", "NO_COLOR": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def detect(*arguments: object) -> tuple[int, str]:
+    """Run `mitosis detect` to the end; returns its exit code and stderr."""
+    process = start_detect(*arguments)
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err

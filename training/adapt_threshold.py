@@ -36,8 +36,7 @@ from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
-from training.calibrate import LOWEST_CONFIDENCE, SIMULATED_STRENGTH, Found
-from training.data.augmentation import jitter_sharpness, jitter_stain
+from training.calibrate import LOWEST_CONFIDENCE, Found, as_elsewhere
 from training.data.images import read_rgb
 
 NAMES: tuple[FeatureName, ...] = get_args(FeatureName)
@@ -79,8 +78,7 @@ def look_at_all(model: Model, folder: Path, images: list[LabelledImage]) -> list
             rgb = read_rgb(folder / image.file_name)
             for laboratory in range(LABORATORIES):
                 rng = np.random.default_rng([number, laboratory])
-                simulated = jitter_sharpness(rng, jitter_stain(rng, rgb, SIMULATED_STRENGTH))
-                cv2.imwrite(str(picture), simulated[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))
+                cv2.imwrite(str(picture), as_elsewhere(rng, rgb)[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))
                 views.append(look(model, picture, image))
     return views
 

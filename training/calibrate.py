@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import typer
 import yaml
+from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
@@ -35,7 +36,7 @@ from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
 from training.data.augmentation import jitter_sharpness, jitter_stain
-from training.data.images import read_rgb
+from training.data.images import RGB, read_rgb
 from training.held_out import write_mosaics
 
 LOWEST_CONFIDENCE = 0.05  # of stage 1; what the probability is worth is judged by calibration, not by a cut
@@ -79,10 +80,14 @@ def simulate_laboratory(paths: list[Path], target: Path, seed: int) -> list[Path
     written = []
     for number, path in enumerate(paths):
         rng = np.random.default_rng(seed)  # the same draw for all: frames of one laboratory look alike
-        rgb = jitter_sharpness(rng, jitter_stain(rng, read_rgb(path), SIMULATED_STRENGTH))
         written.append(target / f"{number}{path.suffix}")  # not by its name: labels may state a whole path
-        cv2.imwrite(str(written[-1]), rgb[..., ::-1])
+        cv2.imwrite(str(written[-1]), as_elsewhere(rng, read_rgb(path))[..., ::-1])
     return written
+
+
+def as_elsewhere(rng: Generator, rgb: RGB) -> RGB:
+    """Return an image as another laboratory's stain and another scanner's sharpness would show it."""
+    return jitter_sharpness(rng, jitter_stain(rng, rgb, SIMULATED_STRENGTH))
 
 
 def fit(rows: Detections, positive: NDArray[np.bool_]) -> Calibration:

@@ -164,14 +164,15 @@ def main(
     )
     torch.manual_seed(seed)
     model = MitosisClassifier(architecture, settings.drop_path).train().to(memory_format=torch.channels_last)
-    if start:
+    path = run / "classifier.pt"
+    saved = load_checkpoint(path)
+    if start and not saved:
         print(f"{start_from_bundle(model, start, 'classifier'):.0%} of the parameters from {start}", flush=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
     average = AveragedWeights(model, decay=0.998)
     budget, step, best, best_epoch = Budget(hours * 3600), 0, -1.0, 0
     kept = average.state
-    path = run / "classifier.pt"
-    if saved := load_checkpoint(path):
+    if saved:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average.state, average.updates, step = saved["latest"], saved["updates"], saved["step"]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from distributed import Client
+from entry import detect, start_detect
 
 SLIDES = 4
 
@@ -67,18 +67,6 @@ def slides(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mitosis.cli", "detect", *map(str, arguments)]
-    environment = os.environ | {"COLUMNS": "250", "NO_COLOR": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def detect(*arguments: object) -> tuple[int, str]:
-    process = start(*arguments)
-    _, err = process.communicate(timeout=300)
-    return process.returncode, err
-
-
 def content(folder: Path) -> dict[str, Any]:
     """Return every file of the results; of run.json and summary.csv all but the times."""
     files: dict[str, Any] = {}
@@ -129,7 +117,7 @@ def test_a_worker_dies_and_the_results_are_those_of_a_local_run(cluster: Cluster
         cluster.add_worker(name)
     with Client(cluster.address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-    process = start(*given, "--output", far, "--scheduler", cluster.address)
+    process = start_detect(*given, "--output", far, "--scheduler", cluster.address)
     kill_at_work(cluster, "a", process, far)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, code_here) == (2, 2), err
@@ -145,7 +133,7 @@ def test_a_worker_dies_and_the_results_are_those_of_a_local_run(cluster: Cluster
 @pytest.mark.slow
 def test_a_worker_of_several_threads_takes_one_slide_at_a_time(cluster: Cluster, slides: Path, tmp_path: Path) -> None:
     cluster.add_worker("wide", nthreads=4)
-    process, most = start(slides, "--output", tmp_path, "--scheduler", cluster.address), 0
+    process, most = start_detect(slides, "--output", tmp_path, "--scheduler", cluster.address), 0
     with Client(cluster.address, set_as_default=False) as client:
         while process.poll() is None:
             most = max([most, *map(len, client.processing().values())])
@@ -176,7 +164,7 @@ def test_the_scheduler_is_lost(cluster: Cluster, slides: Path, tmp_path: Path, b
     if busy:
         cluster.add_worker("a")
     one = slides / "slide0.tiff"
-    process = start(one, "--output", tmp_path / "out", "--scheduler", cluster.address)
+    process = start_detect(one, "--output", tmp_path / "out", "--scheduler", cluster.address)
     with Client(cluster.address, set_as_default=False) as client:
         while busy and not any(client.processing().values()):
             assert process.poll() is None, process.communicate()[1]

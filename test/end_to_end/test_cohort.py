@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tifffile
+from entry import detect, start_detect
 
 import mitosis.results
 from mitosis import detect as detect_slide
@@ -32,18 +30,6 @@ FILES = [
     "report.html",
     "run.json",
 ]
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mitosis.cli", "detect", *map(str, arguments)]
-    environment = os.environ | {"COLUMNS": "250", "NO_COLOR": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def detect(*arguments: object) -> tuple[int, str]:
-    process = start(*arguments)
-    _, err = process.communicate(timeout=300)
-    return process.returncode, err
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +141,7 @@ def test_resuming_after_kills_gives_the_same(slides: Path, tmp_path: Path) -> No
     killed = tmp_path / "killed"
 
     def kill_when(happens: Callable[[], bool]) -> None:
-        process = start(slides, "--output", killed)
+        process = start_detect(slides, "--output", killed)
         while not happens():
             assert process.poll() is None, "it ended before the moment came"
             time.sleep(0.0005)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,6 @@ class MatmulDepthwise(nn.Conv2d):
 
     def __init__(self, channels: int, kernel_px: int) -> None:
         super().__init__(channels, channels, kernel_px, padding=kernel_px // 2, groups=channels)
-        self.places: dict[tuple[int, int, torch.dtype], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -43,24 +44,24 @@ class MatmulDepthwise(nn.Conv2d):
             return super().forward(x)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            taps = self.weight.to(dtype).reshape(channels, -1) @ self.taps_to_matrix(height, width, dtype).to(x.device)
+            taps = self.weight.to(dtype).reshape(channels, -1) @ taps_to_matrix(
+                self.kernel_size[0], height, width, dtype
+            ).to(x.device)
             matrix = taps.view(channels, height * width, height * width)
             rows = x.to(dtype).permute(1, 0, 2, 3).reshape(channels, batch, height * width)
             out = torch.bmm(rows, matrix).view(channels, batch, height, width).permute(1, 0, 2, 3)
             return out.contiguous(memory_format=torch.channels_last) + self.bias.to(dtype)[:, None, None]
 
-    def taps_to_matrix(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        """Return the (taps, H W H W) zeros and ones that spread a kernel into its matrix, input pixels first."""
-        key = (height, width, dtype)
-        if key not in self.places:
-            side = self.kernel_size[0]
-            y, x = (v.reshape(-1) for v in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-            row, column = (v[:, None] - v[None] + side // 2 for v in (y, x))  # (H W of the input, H W of the output)
-            seen = ((row >= 0) & (row < side) & (column >= 0) & (column < side)).reshape(-1)
-            spread = torch.zeros(side * side, len(seen), dtype=dtype)
-            spread[(row * side + column).reshape(-1)[seen], seen.nonzero()[:, 0]] = 1
-            self.places[key] = spread
-        return self.places[key]
+
+@cache
+def taps_to_matrix(side: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Return the (side^2, H W H W) zeros and ones that spread a kernel into its matrix, input pixels first."""
+    y, x = (v.reshape(-1) for v in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    row, column = (v[:, None] - v[None] + side // 2 for v in (y, x))  # (H W of the input, H W of the output)
+    seen = ((row >= 0) & (row < side) & (column >= 0) & (column < side)).reshape(-1)
+    spread = torch.zeros(side * side, len(seen), dtype=dtype)
+    spread[(row * side + column).reshape(-1)[seen], seen.nonzero()[:, 0]] = 1
+    return spread
 
 
 def train_by_matmul(net: nn.Module) -> None:
