@@ -49,6 +49,27 @@ def test_jpeg_tiff_is_near(tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
         assert np.abs(slide.read(0, 0, 300, 200).astype(int) - pixels).mean() < 6
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True, "quality": 40}])
+def test_jpeg_pixels_are_pillows(tmp_path: Path, pixels: NDArray[np.uint8], mode: str, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    path.write_bytes(path.read_bytes() + bytes(3))  # some writers fill up a block
+    with open_slide(path, 0.25) as slide, Image.open(path) as image:
+        np.testing.assert_array_equal(slide.read(0, 0, 300, 200), np.asarray(image.convert("RGB")))
+        assert slide.reader.startswith("imagecodecs" if mode == "RGB" else "Pillow")
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_truncated_picture_is_refused(tmp_path: Path, pixels: NDArray[np.uint8], share: float) -> None:
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(InputError, match=name):
+            open_slide(tmp_path / name, 0.25)
+
+
 @pytest.mark.parametrize(
     ("unit", "x", "y"), [("INCH", 101600.0, 101600.0), ("CENTIMETER", 43994.7, 43994.7), ("CENTIMETER", 40000, 40400)]
 )
