@@ -1,6 +1,6 @@
 """Times the stock against the improved YOLO11 on one 512 x 512 px tile: every runtime and precision, in one run.
 
-    python benchmarks/compare_networks.py --scales n,s,x
+    python -m benchmarks.compare_networks --scales n,s,x
 
 Weights are random: time does not depend on them. Both networks of a scale take turns, and medians and their ratio are
 printed; the time of all cores together says what the wall clock cannot on a machine with other work. OpenVINO runs as

@@ -1,6 +1,6 @@
 """Times the image on a challenge-size case, from `run` to exit, on one core and more.
 
-    python benchmarks/container.py --cores 1 --cores 2
+    python -m benchmarks.container --cores 1 --cores 2
 
 ENGINE, IMAGE and RUN_ARGS are those of test.sh. The case is the drawn one side by side: 7215 x 5412 px, 2.44 mm2.
 """

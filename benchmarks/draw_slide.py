@@ -1,6 +1,6 @@
 """Writes a slide of any size for measurements: a tiled JPEG pyramid, BigTIFF, with a given share of drawn tissue.
 
-    python benchmarks/draw_slide.py SLIDE.tiff --side 60000 --tissue 0.05
+    python -m benchmarks.draw_slide SLIDE.tiff --side 60000 --tissue 0.05
 
 One block of tissue is drawn as in test/make_case.py and encoded once; the slide repeats its tiles inside a disc, so
 that 60,000 x 60,000 px are written in seconds.
@@ -9,7 +9,6 @@ that 60,000 x 60,000 px are written in seconds.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -20,11 +19,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 import typer
-from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "test"))
 from draw_tissue import Tissue
 from make_case import Plan, draw
+from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
 

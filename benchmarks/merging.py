@@ -1,6 +1,6 @@
 """Measures the merge of detections across tiles as their number grows.
 
-    python benchmarks/merging.py --count 125000 --count 250000 --count 500000 --count 1000000
+    python -m benchmarks.merging --count 125000 --count 250000 --count 500000 --count 1000000
 
 The boxes lie as tiles report them: nearly half of the objects are seen by two tiles or more, a few pixels apart, and
 some are cut by a tile's edge. Density is that of a million candidates on 250 mm2. The processor's own time tells what a

@@ -1,18 +1,18 @@
 """Measures one image end to end: start-up, seconds, peak memory, in a fresh process.
 
-python benchmarks/one_image.py IMAGE [--spacing UM] [--model DIR]
-
+python -m benchmarks.one_image IMAGE [--spacing UM] [--model DIR]
 """
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from benchmarks.memory import peak_mb
 
 STARTED_S = time.perf_counter()
 
@@ -39,12 +39,10 @@ def main(
             size = f"{slide.width_px} x {slide.height_px} px"
         seconds.append(time.perf_counter() - started_s)
     median_s = statistics.median(seconds)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{image.name}: {size}, {area_mm2:.2f} mm2, {len(rows)} candidates, {loaded.detector.name}")
     print(f"imports {imported_s - STARTED_S:.1f} s, models {loaded_s - imported_s:.1f} s")
-    print(
-        f"detection {median_s:.1f} s (median of {times}), {median_s / area_mm2:.2f} s/mm2, peak memory {peak_mb:.0f} MB"
-    )
+    speed = f"{median_s:.1f} s (median of {times}), {median_s / area_mm2:.2f} s/mm2"
+    print(f"detection {speed}, peak memory {peak_mb():.0f} MB")
 
 
 if __name__ == "__main__":

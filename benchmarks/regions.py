@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "test"))
 from make_case import Plan, draw  # type: ignore[import-not-found]
+from PIL import Image
 
 SPACING_UM = 0.25
 WIDTH_PX, HEIGHT_PX = 7215, 5412  # a region of the challenge: 2.44 mm2

@@ -1,6 +1,6 @@
 """Measures how time grows with a slide's area, from 0.5 to 400 mm2, and draws it: docs/scaling.png.
 
-    python benchmarks/scaling.py [--output docs/scaling.png]
+    python -m benchmarks.scaling [--output docs/scaling.png]
 
 Two rows of drawn slides: tissue from edge to edge, as regions are, and slides of which 2 % is tissue. Every
 point is one `mitosis detect`, its results written; nothing is extrapolated. The plot shows the processor's own time,
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,9 +20,7 @@ from typing import Annotated
 import matplotlib as mpl
 import typer
 
-sys.path.insert(0, str(Path(__file__).parent))
-from draw_slide import SPACING_UM, write_slide
-
+from benchmarks.draw_slide import SPACING_UM, write_slide
 from mitosis.pipeline import Model, load_model
 from mitosis.provenance import RUN_NAME
 from mitosis.results import Options, process_slide

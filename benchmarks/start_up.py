@@ -1,6 +1,6 @@
 """Measures the time from the start of a process to its first finished tile, without and with kept compiled networks.
 
-    python benchmarks/start_up.py [--model DIR] [--image IMAGE]
+    python -m benchmarks.start_up [--model DIR] [--image IMAGE]
 
 Each start is a process of its own that imports what `mitosis detect` imports.
 """

@@ -1,6 +1,6 @@
 """Counts what the tissue mask would lose and what it saves, on labelled images and on slides with glass.
 
-    python benchmarks/tissue_mask.py --data ../shared/data [--slide IMAGE:SPACING_UM ...]
+    python -m benchmarks.tissue_mask --data ../shared/data [--slide IMAGE:SPACING_UM ...]
 
 A mitosis is lost when no tile that holds it is read. Labelled frames lie in tissue, so each patch with a mitosis in its
 middle is also put on glass, alone: the hardest place. Slides without labels are detected on with and without the mask.

@@ -1,7 +1,7 @@
 """Measures whole slides: peak memory, and tiles a second end to end against the networks alone on the same tiles.
 
-    python benchmarks/whole_slide.py --slide 20000:0.45 --slide 60000:0.05       side in px : share of tissue
-    python benchmarks/whole_slide.py --slide 20000:0.05 --slide 20000:0.25 --slide 20000:0.75
+    python -m benchmarks.whole_slide --slide 20000:0.45 --slide 60000:0.05       side in px : share of tissue
+    python -m benchmarks.whole_slide --slide 20000:0.05 --slide 20000:0.25 --slide 20000:0.75
 
 Each slide is drawn (draw_slide.py), then processed in a process of its own as `mitosis detect` would. Memory is that
 process's peak. The networks alone run on tiles that were read before, in turns with the whole; medians are printed.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -23,9 +22,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-sys.path.insert(0, str(Path(__file__).parent))
-from draw_slide import LEVELS, SPACING_UM, write_slide
-
+from benchmarks.draw_slide import LEVELS, SPACING_UM, write_slide
+from benchmarks.memory import peak_mb
 from mitosis.detector import read_candidates
 from mitosis.pipeline import HALO_PX, Model, detect, load_model, read_haloed, tiles_to_read
 from mitosis.results import Options, process_slide
@@ -53,12 +51,6 @@ class Cost:
     detect_s: float
     detector_s: float  # stage 1 alone, as many tiles
     networks_s: float  # both stages alone
-
-
-def peak_mb() -> float:
-    """Return this process's peak memory; getrusage would count what the parent held when it forked."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 class Alone:
