@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TileMix:
-    """Shares of the kinds of tile; what is left of 1 is plain windows around a random point."""
+    """Shares of the kinds of tile; what is left of 1 is single windows."""
 
     patches: float  # mosaics of patches: the only way to see more than 200 cases
-    mosaic: float  # the paper's mosaic of four, each quarter around a labelled object
-    labelled: float  # one window around a labelled object
+    mosaic: float  # the paper's mosaic of four windows; single ones once the epochs of mosaics are over
+    labelled: float  # of the windows, in mosaics and alone: around a labelled object; the others around any point
     mitotic_share: float = 0.6  # of the labelled objects drawn; the rest are look-alikes
 
 
@@ -37,8 +37,8 @@ class DetectorProfile:
     class_gain: float
 
 
-#: Section "Training" of the paper. RandAugment's shears and shifts, which torchvision has not for boxes, are left to
-#: the turns and scales that every tile gets.
+#: Section "Training" of the paper: all tiles alike, with an object or without, as `prepare_data` cut them. RandAugment's
+#: shears and shifts, which torchvision has not for boxes, are left to the turns and scales that every tile gets.
 PAPER_DETECTOR = DetectorProfile(
     batch=960,
     learning_rates=(1e-3, 1e-5),
@@ -68,7 +68,7 @@ CPU_DETECTOR = DetectorProfile(
     epochs=300,
     epoch_tiles=4_800,
     mosaic_epochs=300,
-    mix=TileMix(patches=0.4, mosaic=0.0, labelled=0.45, mitotic_share=0.6),
+    mix=TileMix(patches=0.4, mosaic=0.0, labelled=0.75, mitotic_share=0.6),
     small_tile_share=0.8,
     colour=1.0,
     mixup=0.0,

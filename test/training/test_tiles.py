@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mitosis.errors import InputError
 from training.data.augmentation import jitter_stain
 from training.data.crops import CropStream, Pools, Spot, other_nuclei
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
@@ -109,6 +110,30 @@ def test_mixed_tiles_keep_both_tiles_boxes_and_erased_ones_go() -> None:
 def test_share_of_a_box_that_is_hidden() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
     assert hidden(boxes, (0, 0, 10, 10)).tolist() == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("mosaics", [True, False])
+def test_the_papers_tiles_are_not_all_around_objects(mosaics: bool) -> None:
+    far = np.array([[30, 30]], np.float32)
+    empty, held = (
+        LabelledWindow(np.full((704, 704, 3), grey, np.uint8), far[:n], np.full(n, MITOTIC), "case")
+        for grey, n in ((60, 0), (200, 1))
+    )
+    stream = TileStream([empty, held], [], 320, PAPER_DETECTOR, seed=3, mosaics=mosaics)
+    rng = np.random.default_rng(0)
+    dark = [(stream.draw(rng)[0] == 60).mean() for _ in range(60)]
+    assert 0.35 < np.mean(dark) < 0.65  # half of the windows hold nothing: so does half of what is drawn
+
+
+def test_windows_without_look_alikes_or_without_labels() -> None:
+    full = window()
+    mitoses = full.categories == MITOTIC
+    lone = replace(full, points=full.points[mitoses], categories=full.categories[mitoses])
+    stream = TileStream([lone], [patch()], 320, CPU_DETECTOR, seed=5)
+    rng = np.random.default_rng(0)
+    assert sum(len(stream.around_object(rng, 320)[1]) for _ in range(20)) >= 15
+    with pytest.raises(InputError, match="no labelled object"):
+        TileStream([replace(full, points=full.points[:0], categories=full.categories[:0])], [], 320, CPU_DETECTOR, 0)
 
 
 def test_mosaics_end() -> None:

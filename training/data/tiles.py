@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mitosis.errors import InputError
 from training.data.augmentation import (
     erase,
     jitter_sharpness,
@@ -54,6 +55,8 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
             kind: [(w, i) for w in windows for i in np.flatnonzero(w.categories == kind)]
             for kind in (MITOTIC, LOOK_ALIKE)
         }
+        if not any(self.objects.values()):
+            raise InputError("windows.json: holds no labelled object, and there is nothing to learn; check its labels")
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Start a stream that depends on the seed and the worker alone."""
@@ -83,15 +86,17 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def draw(self, rng: Generator) -> tuple[RGB, Boxes]:
         """Draw one tile of a random kind, before mixing and colour."""
-        kind, mix, side = rng.random(), self.profile.mix, self.side_px
+        kind, mix = rng.random(), self.profile.mix
         if kind < mix.patches:
             return self.patch_mosaic(rng)
         if kind < mix.patches + mix.mosaic and self.mosaics:
-            half = side // 2
-            return join([[self.around_object(rng, half) for _ in range(2)] for _ in range(2)], half)
-        if kind < mix.patches + mix.mosaic + mix.labelled:
-            return self.around_object(rng, side)
-        return self.anywhere(rng, side)
+            half = self.side_px // 2
+            return join([[self.window(rng, half) for _ in range(2)] for _ in range(2)], half)
+        return self.window(rng, self.side_px)
+
+    def window(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
+        """Cut a square out of a window: around a labelled object, or anywhere."""
+        return self.around_object(rng, side) if rng.random() < self.profile.mix.labelled else self.anywhere(rng, side)
 
     def anywhere(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
         """Cut a square at a random point of a random window."""
@@ -101,8 +106,9 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def around_object(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
         """Cut a square that holds a random labelled object somewhere inside."""
-        kind = MITOTIC if rng.random() < self.profile.mix.mitotic_share else LOOK_ALIKE
-        window, index = self.objects[kind][rng.integers(len(self.objects[kind]))]
+        kinds = (MITOTIC, LOOK_ALIKE) if rng.random() < self.profile.mix.mitotic_share else (LOOK_ALIKE, MITOTIC)
+        objects = self.objects[kinds[0]] or self.objects[kinds[1]]  # some data sets label no look-alikes
+        window, index = objects[rng.integers(len(objects))]
         reach = side / 2 - 24
         return self.cut(rng, window, window.points[index] + rng.uniform(-reach, reach, 2).astype(np.float32), side)
 
