@@ -37,8 +37,8 @@ class DetectorProfile:
     class_gain: float
 
 
-#: Section "Training" of the paper: all tiles alike, with an object or without, as `prepare_data` cut them. RandAugment's
-#: shears and shifts, which torchvision has not for boxes, are left to the turns and scales that every tile gets.
+#: Section "Training" of the paper: all tiles alike, as `prepare_data` cut them, with an object or without.
+#: RandAugment's shears and shifts, which torchvision has not for boxes, are left to every tile's turns and scales.
 PAPER_DETECTOR = DetectorProfile(
     batch=960,
     learning_rates=(1e-3, 1e-5),
@@ -96,7 +96,9 @@ class ClassifierProfile:
     keep_last: bool  # the last averaged weights rather than those of the best epoch by validation F1
     turn_deg: float  # rotation within +- this; a mitosis has no up
     shift_px: float  # stage 1's boxes are not perfectly centred
-    colour: float  # strength of the stain jitter
+    colour: float  # strength of the stain jitter, and whether sharpness varies
+    colour_jitter: tuple[float, float, float]  # of brightness, contrast and saturation
+    rand_augment: tuple[int, int]  # operations of RandAugment and their magnitude
     mixup: float  # share of batches that are mixed
     erasing: float  # probability of blanking a rectangle
     erasing_area: tuple[float, float]
@@ -104,7 +106,7 @@ class ClassifierProfile:
     drop_path: float
 
 
-#: Section "Training" of the paper. Its ColorJitter and RandAugment become stain jitter of the same purpose.
+#: Section "Training" of the paper.
 PAPER_CLASSIFIER = ClassifierProfile(
     batch=960,
     learning_rates=(3e-4, 1e-6),
@@ -116,7 +118,9 @@ PAPER_CLASSIFIER = ClassifierProfile(
     keep_last=False,
     turn_deg=15.0,
     shift_px=0.0,
-    colour=0.6,
+    colour=0.0,
+    colour_jitter=(0.2, 0.2, 0.1),
+    rand_augment=(3, 5),
     mixup=0.2,
     erasing=0.5,
     erasing_area=(0.02, 0.15),
@@ -137,6 +141,8 @@ CPU_CLASSIFIER = ClassifierProfile(
     turn_deg=180.0,
     shift_px=4.0,
     colour=1.0,
+    colour_jitter=(0.0, 0.0, 0.0),
+    rand_augment=(0, 0),
     mixup=0.0,
     erasing=0.2,
     erasing_area=(0.02, 0.1),

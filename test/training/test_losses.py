@@ -2,13 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from training.networks.losses import classifier_loss, contrastive_loss, focal_loss
-from training.train_classifier import best_f1
 
 
 def test_focal_by_hand() -> None:
@@ -49,16 +47,3 @@ def test_total_is_their_sum_and_differentiable() -> None:
     torch.testing.assert_close(loss, focal_loss(logits, target) + contrastive_loss(features, target))
     loss.backward()
     assert torch.isfinite(features.grad).all()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_best_f1_is_the_best_of_all_thresholds(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores, positive = rng.normal(size=40), rng.random(40) < 0.4
-    mitoses = int(positive.sum()) + 3  # three that stage 1 missed
-    brute = max(2 * (positive & (scores >= t)).sum() / ((scores >= t).sum() + mitoses) for t in scores)
-    assert best_f1(scores, positive, mitoses) == pytest.approx(brute)
-
-
-def test_best_f1_of_nothing_is_zero() -> None:
-    assert best_f1(np.zeros(0), np.zeros(0, bool), 3) == 0.0

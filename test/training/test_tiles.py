@@ -10,10 +10,10 @@ import torch
 
 from mitosis.errors import InputError
 from training.data.augmentation import jitter_stain
-from training.data.crops import CropStream, Pools, Spot, other_nuclei
+from training.data.crops import CropStream, Pools, Spot, augmented, other_nuclei
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
 from training.data.tiles import TileStream, collate, hidden
-from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_DETECTOR, DetectorProfile
+from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_CLASSIFIER, PAPER_DETECTOR, DetectorProfile
 
 
 def window() -> LabelledWindow:
@@ -81,6 +81,16 @@ def test_crops_hold_the_mitosis_or_not() -> None:
         assert x.shape == (3, 64, 64)
         darkest = float(x[:, 16:48, 16:48].min())
         assert (darkest < -1.0) == (label == 1)
+
+
+def test_the_papers_crops_vary_in_colour_and_are_reproducible() -> None:
+    grey = Spot(np.full((200, 200, 3), 120, np.uint8), np.array([100, 100], np.float32))
+    profile = replace(PAPER_CLASSIFIER, erasing=0.0)
+    for seed in range(3):
+        first, second = (augmented(np.random.default_rng(seed), grey, profile) for _ in range(2))
+        assert torch.equal(first, second)
+    means = {round(float(augmented(np.random.default_rng(seed), grey, profile).mean()), 2) for seed in range(12)}
+    assert len(means) > 6
 
 
 def test_patches_know_their_neighbours(tmp_path: Path) -> None:

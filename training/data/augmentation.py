@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import nn
 from torchvision.transforms import v2
 
 from mitosis.stain import HED_FROM_RGB, OD_OF_BYTE, RGB_FROM_HED
@@ -85,9 +86,24 @@ class PhotometricRandAugment(v2.RandAugment):  # type: ignore[misc]
 
 def rand_augment(rng: Generator, rgb: RGB) -> RGB:
     """Apply two random photometric operations, as seeded by ``rng``."""
+    return by_torchvision(rng, rgb, PhotometricRandAugment())
+
+
+def colour_and_rand_augment(
+    rng: Generator, rgb: RGB, jitter: tuple[float, float, float], rand_augment: tuple[int, int]
+) -> RGB:
+    """Vary brightness, contrast and saturation, then apply as many operations of RandAugment, shears included."""
+    brightness, contrast, saturation = jitter
+    operations, magnitude = rand_augment
+    colour = v2.ColorJitter(brightness, contrast, saturation)
+    return by_torchvision(rng, rgb, v2.Compose([colour, v2.RandAugment(operations, magnitude, fill=WHITE)]))
+
+
+def by_torchvision(rng: Generator, rgb: RGB, transform: nn.Module) -> RGB:
+    """Apply one of torchvision's transforms to (H, W, 3) bytes, as seeded by ``rng``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        out = PhotometricRandAugment()(torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))))
+        out = transform(torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))))
     return np.ascontiguousarray(out.numpy().transpose(1, 2, 0))
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mitosis.classifier import crop
 from mitosis.stain import OD_OF_BYTE
 from training.data.augmentation import (
+    colour_and_rand_augment,
     erase,
     jitter_sharpness,
     jitter_stain,
@@ -133,7 +134,10 @@ def augmented(rng: Generator, spot: Spot, profile: ClassifierProfile) -> Tensor:
     # Mirrored rather than white outside: a white corner must not tell a patch's corner from its centre.
     matrix = random_affine(rng, centre, INPUT_PX, scale, np.deg2rad(profile.turn_deg))
     rgb = warp(spot.rgb, matrix, INPUT_PX, cv2.BORDER_REFLECT_101)
-    rgb = jitter_sharpness(rng, jitter_stain(rng, rgb, profile.colour))
+    if profile.colour:
+        rgb = jitter_sharpness(rng, jitter_stain(rng, rgb, profile.colour))
+    if any(profile.colour_jitter) or profile.rand_augment[0]:
+        rgb = colour_and_rand_augment(rng, rgb, profile.colour_jitter, profile.rand_augment)
     if rng.random() < profile.erasing:
         rgb = erase(rng, rgb, random_rectangle(rng, INPUT_PX, INPUT_PX, profile.erasing_area))
     return normalised(rgb)

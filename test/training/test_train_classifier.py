@@ -1,0 +1,64 @@
+"""Stage 2's training: a run that was cut is taken up as if it had not been, and knows when to stop."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.networks.convnext import MitosisClassifier
+from training.profiles import CPU_CLASSIFIER
+from training.schedule import load_checkpoint, save_checkpoint
+from training.train_classifier import Training
+
+PROFILE = replace(CPU_CLASSIFIER, batch=4, epochs=2, epoch_samples=12, warm_up_steps=2)
+FOREVER = float("inf")
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    """Return one batch for each step of the profile."""
+    random = torch.Generator().manual_seed(0)
+    return [(torch.randn(4, 3, 64, 64, generator=random), torch.tensor([0, 1, 0, 1])) for _ in range(6)]
+
+
+def network() -> MitosisClassifier:
+    torch.manual_seed(0)
+    return MitosisClassifier("convnext_atto_ols")
+
+
+def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = Training(network(), PROFILE, FOREVER, None)
+    for x, target in batches():
+        whole.learn(x, target, np.random.default_rng(0))
+    assert whole.progress == 1.0
+
+    cut = Training(network(), PROFILE, FOREVER, None)
+    for x, target in batches()[:3]:
+        cut.learn(x, target, np.random.default_rng(0))
+    cut.judge(0.5)
+    save_checkpoint(tmp_path / "classifier.pt", cut.state())
+    resumed = Training(network(), PROFILE, FOREVER, load_checkpoint(tmp_path / "classifier.pt"))
+    assert (resumed.step, resumed.best, resumed.best_epoch, resumed.progress) == (3, 0.5, 1, 0.5)
+    for x, target in batches()[3:]:
+        resumed.learn(x, target, np.random.default_rng(0))
+    for name, value in whole.average.state.items():
+        torch.testing.assert_close(resumed.average.state[name], value)
+    for mine, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_it_keeps_the_best_epoch_or_the_last_and_stops_when_none_is_better() -> None:
+    for keep_last in (False, True):
+        run = Training(network(), replace(PROFILE, keep_last=keep_last, patience=2, epochs=9), FOREVER, None)
+        first = None
+        for f1 in (0.6, 0.4, 0.3):
+            assert run.progress < 1
+            for x, target in batches()[:3]:
+                run.learn(x, target, np.random.default_rng(0))
+            run.judge(f1)
+            first = first or {name: value.clone() for name, value in run.average.state.items()}
+        assert run.progress == 1.0
+        assert (run.best, run.best_epoch) == (0.6, 1)
+        kept_first = all(torch.equal(run.kept[name], value) for name, value in first.items())
+        assert kept_first is not keep_last
