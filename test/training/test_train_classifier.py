@@ -1,9 +1,11 @@
 """Stage 2's training: a run that was cut is taken up as if it had not been, and knows when to stop."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,10 +18,26 @@ PROFILE = replace(CPU_CLASSIFIER, batch=4, epochs=2, epoch_samples=12, warm_up_s
 FOREVER = float("inf")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sum in one order: Adam makes steps of the last bits of small gradients."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def batches() -> list[tuple[Tensor, Tensor]]:
     """Return one batch for each step of the profile."""
     random = torch.Generator().manual_seed(0)
     return [(torch.randn(4, 3, 64, 64, generator=random), torch.tensor([0, 1, 0, 1])) for _ in range(6)]
+
+
+def learn(run: Training, chosen: list[tuple[Tensor, Tensor]]) -> None:
+    """Take one step a batch; what the network drops at random depends on the step alone."""
+    for x, target in chosen:
+        torch.manual_seed(run.step)
+        run.learn(x, target, np.random.default_rng(0))
 
 
 def network() -> MitosisClassifier:
@@ -29,19 +47,16 @@ def network() -> MitosisClassifier:
 
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = Training(network(), PROFILE, FOREVER, None)
-    for x, target in batches():
-        whole.learn(x, target, np.random.default_rng(0))
+    learn(whole, batches())
     assert whole.progress == 1.0
 
     cut = Training(network(), PROFILE, FOREVER, None)
-    for x, target in batches()[:3]:
-        cut.learn(x, target, np.random.default_rng(0))
+    learn(cut, batches()[:3])
     cut.judge(0.5)
     save_checkpoint(tmp_path / "classifier.pt", cut.state())
     resumed = Training(network(), PROFILE, FOREVER, load_checkpoint(tmp_path / "classifier.pt"))
     assert (resumed.step, resumed.best, resumed.best_epoch, resumed.progress) == (3, 0.5, 1, 0.5)
-    for x, target in batches()[3:]:
-        resumed.learn(x, target, np.random.default_rng(0))
+    learn(resumed, batches()[3:])
     for name, value in whole.average.state.items():
         torch.testing.assert_close(resumed.average.state[name], value)
     for mine, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
@@ -54,8 +69,7 @@ def test_it_keeps_the_best_epoch_or_the_last_and_stops_when_none_is_better() -> 
         first = None
         for f1 in (0.6, 0.4, 0.3):
             assert run.progress < 1
-            for x, target in batches()[:3]:
-                run.learn(x, target, np.random.default_rng(0))
+            learn(run, batches()[:3])
             run.judge(f1)
             first = first or {name: value.clone() for name, value in run.average.state.items()}
         assert run.progress == 1.0
