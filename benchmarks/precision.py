@@ -15,37 +15,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from mitosis.cpu import CpuUse, Precision
-from mitosis.detections import centres_px
-from mitosis.evaluation import Counts, match
-from mitosis.labels import LabelledImage, read_labels
-from mitosis.pipeline import Model, detect, load_model
-from mitosis.slide import open_slide
+from mitosis.pipeline import load_model
+from training.scored import SETS, Scored, images_of, pooled, score
 
 ROOT = Path(__file__).parents[1]
-SETS = {
-    "val": ("frames", "frames.json", "val"),
-    "test": ("frames", "frames.json", "test"),
-    "aperio": ("aperio", "aperio.json", None),
-}
 DEFAULT_MODELS, DEFAULT_SETS = [ROOT / "model"], ["test"]
 THRESHOLDS = np.arange(0.02, 0.99, 0.02).round(2)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One image's labels with all its candidates: centres (n, 2) in its pixels, probabilities (n,)."""
-
-    image: LabelledImage
-    points_px: NDArray[np.float64]
-    probability: NDArray[np.float64]
-
-    def counts(self, threshold: float) -> Counts:
-        """Match what reaches the threshold as the challenge does."""
-        um = self.image.spacing_um
-        return match(self.image.mitotic_figures_px * um, self.points_px[self.probability >= threshold] * um)
 
 
 @dataclass(frozen=True)
@@ -59,26 +36,12 @@ class Result:
 
     def f1_at(self, threshold: float) -> float:
         """Return the F1 of the summed counts."""
-        return float(np.nan_to_num(self.counts(threshold).f1))
-
-    def counts(self, threshold: float) -> Counts:
-        """Sum the counts of all images."""
-        return sum((one.counts(threshold) for one in self.scored), Counts())
-
-
-def run_on(model: Model, title: str, folder: Path, images: list[LabelledImage]) -> Result:
-    """Detect on all images of a set."""
-    scored, started_s = [], time.perf_counter()
-    for image in images:
-        with open_slide(folder / image.file_name, image.spacing_um) as slide:
-            rows = detect(slide, model)
-        scored.append(Scored(image, centres_px(rows), rows["probability"].astype(np.float64)))
-    return Result(title, scored, model.config.classifier_threshold, time.perf_counter() - started_s)
+        return float(np.nan_to_num(pooled(self.scored, threshold).f1))
 
 
 def line(name: str, result: Result, reference: Result) -> str:
     """Return one line of the table; differences are to ``reference``."""
-    c, f1 = result.counts(result.threshold), result.f1_at(result.threshold)
+    c, f1 = pooled(result.scored, result.threshold), result.f1_at(result.threshold)
     over_all = [result.f1_at(float(t)) - reference.f1_at(float(t)) for t in THRESHOLDS]
     cells = [name, result.title, str(c.tp), str(c.fp), str(c.fn), f"{f1:.3f}"]
     cells += [f"{f1 - reference.f1_at(reference.threshold):+.3f}", f"{np.mean(np.abs(over_all)):.4f}"]
@@ -101,11 +64,13 @@ def main(
     print("| set | bundle, arithmetic | TP | FP | FN | F1 | difference | mean difference over thresholds | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in sets:
-        folder_name, labels, split = SETS[name]
-        images = read_labels(data / labels, split)
+        images, paths = images_of(data, name)
         reference = None
         for title, one in loaded:
-            result = run_on(one, title, data / folder_name, images)
+            started_s = time.perf_counter()
+            scored = score(one, images, paths, f"{title}, {name}")
+            seconds = time.perf_counter() - started_s
+            result = Result(title, scored, one.config.classifier_threshold, seconds)
             reference = reference or result
             print(line(name, result, reference))
 

@@ -36,8 +36,9 @@ from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
-from training.calibrate import LOWEST_CONFIDENCE, Found, as_elsewhere
+from training.calibrate import Found, as_elsewhere
 from training.data.images import read_rgb
+from training.scored import LOWEST_CONFIDENCE
 
 NAMES: tuple[FeatureName, ...] = get_args(FeatureName)
 LABORATORIES = 6  # for each frame, all different
@@ -59,7 +60,7 @@ class View:
 
     def counts(self, threshold: float) -> Counts:
         """Match what reaches the threshold as the challenge does."""
-        return self.found.counts(self.found.rows["probability"] >= threshold)
+        return self.found.scored(self.found.rows["probability"]).counts(threshold)
 
 
 def look(model: Model, path: Path, image: LabelledImage) -> View:

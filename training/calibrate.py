@@ -31,15 +31,15 @@ from mitosis.bundle import DESCRIPTION, Calibration
 from mitosis.calibration import logits, probabilities
 from mitosis.config import Config
 from mitosis.detections import Detections, centres_px
-from mitosis.evaluation import RADIUS_UM, Counts, match
-from mitosis.labels import LabelledImage, read_labels
+from mitosis.evaluation import Counts
+from mitosis.labels import LabelledImage
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
 from training.data.augmentation import jitter_sharpness, jitter_stain
 from training.data.images import RGB, read_rgb
 from training.held_out import write_mosaics
+from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, pooled
 
-LOWEST_CONFIDENCE = 0.05  # of stage 1; what the probability is worth is judged by calibration, not by a cut
 SIMULATED = 5  # laboratories
 SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
 PLATEAU = 0.05  # of F1; what 39 mitoses, seen six ways, cannot tell apart
@@ -54,16 +54,14 @@ class Found:
     image: LabelledImage
     rows: Detections
 
+    def scored(self, scores: NDArray[np.floating]) -> Scored:
+        """Return the candidates with these scores, (n,)."""
+        return Scored(self.image, centres_px(self.rows), scores.astype(np.float64))
+
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """Whether a labelled mitotic figure is within the challenge's radius, (n,)."""
-        distance = np.linalg.norm(centres_px(self.rows)[:, None] - self.image.mitotic_figures_px[None], axis=2)
-        return np.asarray((distance * self.image.spacing_um <= RADIUS_UM).any(axis=1))
-
-    def counts(self, kept: NDArray[np.bool_]) -> Counts:
-        """Match the kept candidates as the challenge does."""
-        um = self.image.spacing_um
-        return match(self.image.mitotic_figures_px * um, centres_px(self.rows[kept]) * um)
+        """Whether a labelled mitotic figure is within the challenge's radius of each candidate, (n,)."""
+        return self.scored(self.rows["probability"]).positive
 
 
 def detect_all(model: Model, images: list[LabelledImage], paths: list[Path]) -> list[Found]:
@@ -126,12 +124,11 @@ def reliability_error(probability: NDArray[np.floating], positive: NDArray[np.bo
     return float(sum(gaps) / max(len(probability), 1))
 
 
-def curve(found: list[Found], scores: list[NDArray[np.floating]]) -> list[tuple[float, Counts]]:
+def points_of(found: list[Found], scores: list[NDArray[np.floating]]) -> list[tuple[float, Counts]]:
     """Return the counts at every threshold from 0.02 to 0.98."""
-    return [
-        (float(t), sum((f.counts(s >= t) for f, s in zip(found, scores, strict=True)), Counts()))
-        for t in np.arange(0.02, 0.99, 0.02).round(2)
-    ]
+    thresholds = np.arange(0.02, 0.99, 0.02).round(2)
+    scored = [f.scored(s) for f, s in zip(found, scores, strict=True)]
+    return list(zip(thresholds.tolist(), curve(scored, thresholds), strict=True))
 
 
 def best(points: list[tuple[float, Counts]]) -> tuple[float, Counts]:
@@ -151,8 +148,7 @@ def main(
     """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
     model = load_model(bundle, config=keep_all)
-    images = read_labels(data / "frames.json", "val")
-    paths = [data / "frames" / image.file_name for image in images]
+    images, paths = images_of(data, "val")
     real = detect_all(model, images, paths)
     found = list(real)
     for seed in range(SIMULATED):
@@ -163,17 +159,17 @@ def main(
         patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
     rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
     calibration = fit(rows, positive)
-    points = curve(found, [probabilities(f.rows, calibration) for f in found])
-    threshold, pooled = best(points)
+    points = points_of(found, [probabilities(f.rows, calibration) for f in found])
+    threshold, chosen = best(points)
     for name in ("detector_score", "classifier_score"):
-        at, c = best(curve(found, [f.rows[name] for f in found]))
+        at, c = best(points_of(found, [f.rows[name] for f in found]))
         print(f"{name} alone: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
     print(
-        f"both: threshold {threshold:.2f}, TP {pooled.tp} FP {pooled.fp} FN {pooled.fn}, F1 {pooled.f1:.3f}, the same"
+        f"both: threshold {threshold:.2f}, TP {chosen.tp} FP {chosen.fp} FN {chosen.fn}, F1 {chosen.f1:.3f}, the same"
     )
-    patch_recall = sum((f.counts(probabilities(f.rows, calibration) >= threshold) for f in patches), Counts()).recall
+    patch_recall = pooled([f.scored(probabilities(f.rows, calibration)) for f in patches], threshold).recall
     print(f"recall on held-out patches {patch_recall:.3f}")
-    counts = sum((f.counts(probabilities(f.rows, calibration) >= threshold) for f in real), Counts())
+    counts = pooled([f.scored(probabilities(f.rows, calibration)) for f in real], threshold)
     print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
     before = reliability_error(rows["classifier_score"], positive)
     after = reliability_error(cross_fitted(found), positive)

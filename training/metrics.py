@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 
-from mitosis.evaluation import Counts, match
-from mitosis.labels import LabelledImage
+from mitosis.evaluation import Counts
+from training.scored import Scored, curve
 
 AP_BOX_UM = 22.5  # MIDOG 2025's evaluator: boxes of this side around all points
 FROC_STEPS = 40  # thresholds
 FROC_LIMIT = 8.0  # false positives an image
 RESAMPLES = 1000
+ENOUGH_CASES = 5  # to draw from; of one or two, a bootstrap repeats what it was given
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One image's labels and one variant's candidates: ``points_px`` (n, 2) in the image's pixels, ``scores`` (n,)."""
-
-    image: LabelledImage
-    points_px: Floats
-    scores: Floats
-
-    def counts(self, threshold: float) -> Counts:
-        """Match the candidates from ``threshold`` on as the challenge does."""
-        um = self.image.spacing_um
-        return match(self.image.mitotic_figures_px * um, self.points_px[self.scores >= threshold] * um)
-
-    @cached_property
-    def positive(self) -> NDArray[np.bool_]:
-        """Whether a labelled mitotic figure is within the challenge's radius of each candidate, (n,)."""
-        distance = np.linalg.norm(self.points_px[:, None] - self.image.mitotic_figures_px[None], axis=2)
-        return np.asarray((distance * self.image.spacing_um <= 7.5).any(axis=1))
-
-
-def pooled(images: list[Scored], threshold: float) -> Counts:
-    """Sum the counts of all images."""
-    return sum((image.counts(threshold) for image in images), Counts())
-
-
-def curve(images: list[Scored], thresholds: Floats) -> list[Counts]:
-    """Return the pooled counts at each threshold."""
-    return [pooled(images, float(t)) for t in thresholds]
-
-
-def best_threshold(images: list[Scored]) -> float:
-    """Return the threshold of the best pooled F1, in steps of 0.01."""
-    thresholds = np.arange(0.01, 1.0, 0.01)
-    return float(thresholds[np.argmax(np.nan_to_num([c.f1 for c in curve(images, thresholds)]))])
 
 
 def average_precision(images: list[Scored]) -> float:
@@ -93,14 +55,20 @@ def froc_auc(images: list[Scored]) -> float:
     return float(np.interp(grid, false_positives, recall, left=0.0).mean())
 
 
-def f1_interval(images: list[Scored], threshold: float, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the pooled F1, drawing cases, not images: those of a case are alike."""
-    cases: dict[str, Counts] = {}
+def f1_interval(images: list[Scored], threshold: float, seed: int = 0) -> tuple[float, float, str]:
+    """Return the 95 % bootstrap interval of the pooled F1, and what was drawn.
+
+    Cases are drawn, not images: those of a case are alike. Where there are fewer than ``ENOUGH_CASES``, images are, and
+    the interval is too narrow for other cases.
+    """
+    groups: dict[str, Counts] = {}
+    by_case = len({one.image.case for one in images}) >= ENOUGH_CASES
     for one in images:
-        cases[one.image.case] = cases.get(one.image.case, Counts()) + one.counts(threshold)
-    table = np.array([(c.tp, c.fp, c.fn) for c in cases.values()])
+        group = one.image.case if by_case else one.image.file_name
+        groups[group] = groups.get(group, Counts()) + one.counts(threshold)
+    table = np.array([(c.tp, c.fp, c.fn) for c in groups.values()])
     rng = np.random.default_rng(seed)
     drawn = table[rng.integers(len(table), size=(RESAMPLES, len(table)))].sum(axis=1)
     f1 = 2 * drawn[:, 0] / np.maximum(2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2], 1)
     low, high = np.quantile(f1, (0.025, 0.975))
-    return float(low), float(high)
+    return float(low), float(high), "cases" if by_case else "images"

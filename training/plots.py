@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from mitosis.output.gallery import cut_cells, judge, sheet, write_picture
 from mitosis.output.grand_challenge import Points
 from mitosis.slide import open_slide
-from training.metrics import FROC_LIMIT, Scored, curve, froc
+from training.metrics import FROC_LIMIT, froc
+from training.scored import Scored, curve
 
 mpl.use("Agg")
 BINS = 10

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from mitosis.labels import LabelledImage
-from training.metrics import Scored, average_precision, best_threshold, f1_interval, froc_auc, pooled
+from training.metrics import average_precision, f1_interval, froc_auc
+from training.scored import Scored, best_threshold, pooled
 
 LABELS = np.array([[100.0, 100], [300, 100], [500, 500]])
 FALSE = np.array([[800.0, 800], [50, 700]])
 
 
-def scored(points: np.ndarray, scores: list[float], case: str = "a") -> Scored:
-    image = LabelledImage("a.png", case, "s", 0.25, LABELS, np.zeros((0, 2)))
+def scored(points: np.ndarray, scores: list[float], case: str = "a", name: str = "a.png") -> Scored:
+    image = LabelledImage(name, case, "s", 0.25, LABELS, np.zeros((0, 2)))
     return Scored(image, points, np.array(scores))
 
 
@@ -22,7 +23,7 @@ def test_a_perfect_detector_scores_one() -> None:
     assert average_precision(images) == pytest.approx(1.0)
     assert froc_auc(images) == pytest.approx(1.0)
     assert 0.0 < best_threshold(images) <= 0.7
-    assert f1_interval(images, 0.5) == (1.0, 1.0)
+    assert f1_interval(images, 0.5) == (1.0, 1.0, "images")
 
 
 def test_one_false_positive_ranked_first() -> None:
@@ -42,8 +43,13 @@ def test_candidates_beyond_the_radius_do_not_count() -> None:
     assert not scored(far, [0.9] * 3).positive.any()
 
 
-def test_interval_draws_cases() -> None:
-    images = [scored(LABELS, [0.9] * 3, "good"), scored(FALSE, [0.9] * 2, "bad")]
-    low, high = f1_interval(images, 0.5)
-    assert (low, high) == (0.0, 1.0)
+def test_interval_draws_cases_where_there_are_some() -> None:
+    good, bad = ([scored(p, [0.9] * len(p), case, f"{case}{len(p)}") for case in "abc"] for p in (LABELS, FALSE))
+    low, high, drawn = f1_interval([*good, *bad[:2]], 0.5)
+    assert (high, drawn) == (1.0, "images")
+    assert low < 0.5
+    many = [scored(LABELS if n % 2 else FALSE, [0.9] * (3 if n % 2 else 2), str(n // 2)) for n in range(20)]
+    low, high, drawn = f1_interval(many, 0.5)  # every case has a good and a bad image, so all are alike
+    assert drawn == "cases"
+    assert low == high == pytest.approx(pooled(many, 0.5).f1)
     assert math.isnan(pooled([], 0.5).f1)
