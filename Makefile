@@ -9,7 +9,7 @@ PYTHON ?= python3
 DATA   ?= ../shared/data
 RUN    ?= runs/default
 HOURS  ?= 0.5
-BUNDLE ?= runs/default/model
+BUNDLE ?= $(RUN)/model
 MODEL  ?= model
 CASE    = test/input/interf0/images/histopathology-roi-cropout/synthetic-region.tiff
 

@@ -23,6 +23,7 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from benchmarks.regions import SPACING_UM, region
+from benchmarks.rivals import BATCH
 from mitosis.bundle import Bundle, read_bundle
 from mitosis.evaluation import RADIUS_UM
 
@@ -56,10 +57,13 @@ def entries(bundle: Bundle, folder: Path, chosen: list[str]) -> list[Entry]:
 
     same = "the bundle's"
     found = [Entry("ours, both stages", "ours", bundle.folder, same)]
-    if "sahi-torch" in chosen or "published" in chosen:
+    if {"sahi-torch", "sahi-torch-batched", "published"} & set(chosen):
         checkpoint, torch_weights = for_torch(bundle, folder)
     if "sahi-torch" in chosen:
         found.append(Entry("Ultralytics + SAHI, torch fp32", "sahi", checkpoint, torch_weights))
+    if "sahi-torch-batched" in chosen:
+        title = f"Ultralytics + SAHI, torch fp32, {BATCH} tiles at once"
+        found.append(Entry(title, "sahi-batched", checkpoint, torch_weights))
     if "sahi-onnx" in chosen:
         path = for_onnx_runtime(bundle, folder)
         found.append(Entry("Ultralytics + SAHI, ONNX Runtime fp32", "sahi", path, same))
@@ -104,7 +108,7 @@ def shared(first: list[list[float]], second: list[list[float]], spacing_um: floa
     return f"{int((distance * spacing_um <= RADIUS_UM).sum())} of {len(second)}"
 
 
-RIVALS = ["sahi-torch", "sahi-onnx", "sahi-openvino", "published"]
+RIVALS = ["sahi-torch", "sahi-torch-batched", "sahi-onnx", "sahi-openvino", "published"]
 
 
 def main(

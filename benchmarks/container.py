@@ -22,6 +22,7 @@ import typer
 
 from mitosis import __version__
 
+DEFAULT_CORES = [1, 2]
 CASE = Path(__file__).parents[1] / "test/input/interf0"
 WIDTH_PX, HEIGHT_PX, SPACING_UM = 7215, 5412, 0.25
 
@@ -36,8 +37,8 @@ def draw_case(folder: Path) -> None:
 
 
 def main(
-    cores: Annotated[list[int], typer.Option(help="How many cores; once for each number")],
-    times: Annotated[int, typer.Option(help="Runs for each; the median is printed")] = 3,
+    cores: Annotated[list[int], typer.Option(help="How many cores; once for each number")] = DEFAULT_CORES,
+    rounds: Annotated[int, typer.Option(help="Runs for each; the median is printed")] = 3,
 ) -> None:
     """Print seconds a case."""
     engine, image = os.environ.get("ENGINE", "docker"), os.environ.get("IMAGE", f"mitosis:{__version__}")
@@ -54,14 +55,14 @@ def main(
             further = os.environ.get("RUN_ARGS", "").split()
             command = [engine, "run", "--rm", *isolation, *pinned, *further, *volumes, image]
             seconds = []
-            for _ in range(times):
+            for _ in range(rounds):
                 started_s = time.perf_counter()
                 subprocess.run(
                     command, check=True, capture_output=True, preexec_fn=lambda a=allowed: os.sched_setaffinity(0, a)
                 )
                 seconds.append(time.perf_counter() - started_s)
             median_s, area_mm2 = statistics.median(seconds), WIDTH_PX * HEIGHT_PX * SPACING_UM**2 / 1e6
-            print(f"{count} cores: {median_s:.1f} s (median of {times}) for {area_mm2:.2f} mm2, container and all")
+            print(f"{count} cores: {median_s:.1f} s (median of {rounds}) for {area_mm2:.2f} mm2, container and all")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ def random_candidates(count: int, seed: int = 0) -> Detections:
 
 def main(
     count: Annotated[list[int] | None, typer.Option(help="Candidates")] = None,
-    turns: Annotated[int, typer.Option(help="Repetitions; the median is printed")] = 3,
+    rounds: Annotated[int, typer.Option(help="Repetitions; the median is printed")] = 3,
 ) -> None:
     """Print a table."""
     print("| candidates | merged | s | processor s | processor us a candidate |\n|---|---|---|---|---|")
     for number in count or [125_000, 250_000, 500_000, 1_000_000]:
         rows, times, processor = random_candidates(number), [], []
-        for _ in range(turns):
+        for _ in range(rounds):
             started, began = time.perf_counter(), time.process_time()
             kept = merge(rows, 0.5)
             times.append(time.perf_counter() - started)

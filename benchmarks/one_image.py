@@ -21,7 +21,7 @@ def main(
     image: Path,
     spacing: Annotated[float | None, typer.Option(help="Micrometres per pixel where the file does not say")] = None,
     model: Annotated[Path, typer.Option(help="Model bundle")] = Path(__file__).parents[1] / "model",
-    times: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
+    rounds: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
 ) -> None:
     """Print what loading and detecting cost."""
     from mitosis.pipeline import detect, load_model
@@ -31,7 +31,7 @@ def main(
     loaded = load_model(model)
     loaded_s = time.perf_counter()
     seconds = []
-    for _ in range(times):
+    for _ in range(rounds):
         started_s = time.perf_counter()
         with open_slide(image, spacing) as slide:
             rows = detect(slide, loaded)
@@ -41,7 +41,7 @@ def main(
     median_s = statistics.median(seconds)
     print(f"{image.name}: {size}, {area_mm2:.2f} mm2, {len(rows)} candidates, {loaded.detector.name}")
     print(f"imports {imported_s - STARTED_S:.1f} s, models {loaded_s - imported_s:.1f} s")
-    speed = f"{median_s:.1f} s (median of {times}), {median_s / area_mm2:.2f} s/mm2"
+    speed = f"{median_s:.1f} s (median of {rounds}), {median_s / area_mm2:.2f} s/mm2"
     print(f"detection {speed}, peak memory {peak_mb():.0f} MB")
 
 

@@ -50,14 +50,14 @@ def start(model: Path, image: Path, cache: str) -> tuple[list[float], list[str]]
 def main(
     model: Annotated[Path, typer.Option(help="Model bundle")] = ROOT / "model",
     image: Annotated[Path, typer.Option(help="Image with a stated spacing")] = CASE,
-    times: Annotated[int, typer.Option(help="Starts; medians are printed")] = 5,
+    rounds: Annotated[int, typer.Option(help="Starts; medians are printed")] = 5,
 ) -> None:
     """Print a table."""
     print("| compiled networks | imports s | models s | first tile s | all s |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         start(model, image, folder)  # fills the cache, and the system's cache of files
         for name, cache in (("made anew", ""), ("kept (--cache)", folder)):
-            starts = [start(model, image, cache) for _ in range(times)]
+            starts = [start(model, image, cache) for _ in range(rounds)]
             medians = [statistics.median(column) for column in zip(*(seconds for seconds, _ in starts), strict=True)]
             print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in medians) + " |")
     print(f"imported of torch, ultralytics, timm, scipy, matplotlib: {', '.join(starts[0][1]) or 'none'}")

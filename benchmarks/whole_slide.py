@@ -41,7 +41,7 @@ SAMPLE = 150  # tiles that are read beforehand, for the networks alone
 
 @dataclass(frozen=True)
 class Cost:
-    """What one slide cost. Times are seconds, medians over the turns."""
+    """What one slide cost. Times are seconds, medians over the rounds."""
 
     tiles: int
     candidates: int
@@ -80,7 +80,7 @@ class Alone:
         return between - started, time.perf_counter() - between
 
 
-def measure(path: Path, bundle: Path, turns: int) -> Cost:
+def measure(path: Path, bundle: Path, rounds: int) -> Cost:
     """Process one slide as a user would, then time its parts. Runs in a process of its own."""
     model = load_model(bundle)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def measure(path: Path, bundle: Path, turns: int) -> Cost:
         tiles = tiles_to_read(slide, model, find_tissue(slide))
         alone = Alone(slide, model, tiles)
     times = []
-    for _ in range(turns):
+    for _ in range(rounds):
         stage_1, stage_2 = alone.seconds()
         with open_slide(path) as slide:
             started = time.perf_counter()
@@ -121,7 +121,7 @@ def row(*cells: object) -> str:
 def main(
     slide: Annotated[list[str], typer.Option(help="Side in px : share of tissue")],
     model: Annotated[Path, typer.Option(help="Model bundle")] = ROOT / "model",
-    turns: Annotated[int, typer.Option(help="Repetitions; medians are printed")] = 1,
+    rounds: Annotated[int, typer.Option(help="Repetitions; medians are printed")] = 3,
     pyramid: Annotated[bool, typer.Option(help="Write the coarser levels too")] = True,
     folder: Annotated[Path | None, typer.Option(help="Where the drawn slides go; they are removed again")] = None,
 ) -> None:
@@ -133,7 +133,7 @@ def main(
             path = Path(place) / "slide.tiff"
             write_slide(path, side, share, LEVELS if pyramid else LEVELS[:1])
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                print(line(side, share, pool.submit(measure, path, model, turns).result()), flush=True)
+                print(line(side, share, pool.submit(measure, path, model, rounds).result()), flush=True)
 
 
 if __name__ == "__main__":
