@@ -19,24 +19,18 @@ from mitosis.errors import InputError
 from mitosis.slide import IMAGE_SUFFIXES, open_slide
 from training.data.images import LOOK_ALIKE, MITOTIC
 
+# In small letters, with blanks for hyphens and underscores.
 ALIASES = {
     MITOTIC: ("mitotic figure", "mitotic figures", "mitosis", "mitose", "mitoses", "mf"),
     LOOK_ALIKE: (
-        "not mitotic figure", "non-mitotic figure", "non mitotic figure", "nonmitotic", "non-mitotic", "non-mitosis",
-        "hard negative", "hard negative look-alike", "look-alike", "lookalike", "imposter", "nmf",
+        "not mitotic figure", "non mitotic figure", "nonmitotic", "non mitotic", "non mitosis", "imposter", "nmf",
+        "hard negative", "hard negative look alike", "look alike", "lookalike", "mitosis like", "mitosislike",
+        "mitotic like", "mitotic figure look alike", "mitotic figure look alikes", "mitotic figure lookalike",
+        "mitotic figure lookalikes",
     ),
 }  # fmt: skip
 # In the CCMCT and CMC databases, but neither of the two: a granulocyte, say, is what its class says and no label here.
-IGNORED = (
-    "tumor cell",
-    "tumorcell",
-    "tumorzelle",
-    "eosinophil",
-    "eosinophile",
-    "granulocyte",
-    "mitosis-like",
-    "unknown",
-)
+IGNORED = ("tumor cell", "tumorcell", "tumorzelle", "eosinophil", "eosinophile", "granulocyte", "unknown")
 UNLABELLED_MIDOG = range(151, 201)  # MIDOG 2021's unlabelled scanner: not negative
 SPOT, POLYGON = 1, 3  # SlideRunner's annotation types
 
@@ -63,7 +57,7 @@ class LabelledSlide:
 
 def category_of(name: str, where: Path) -> int | None:
     """Resolve a class name by alias; None for one that is known and irrelevant. Raises InputError for any other."""
-    plain = " ".join(name.lower().replace("_", " ").split())
+    plain = " ".join(name.lower().replace("_", " ").replace("-", " ").split())
     for category, aliases in ALIASES.items():
         if plain in aliases:
             return category
