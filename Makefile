@@ -59,7 +59,7 @@ train: .venv-train/ready
 	.venv-train/bin/python -m training.train_detector --profile cpu --data $(DATA) --run $(RUN) --hours $(HOURS)
 	.venv-train/bin/python -m training.mine_candidates --data $(DATA) --run $(RUN)
 	.venv-train/bin/python -m training.train_classifier --profile cpu --data $(DATA) --run $(RUN) --hours $(HOURS)
-	.venv-train/bin/python -m training.export --run $(RUN) --output $(BUNDLE)
+	.venv-train/bin/python -m training.export --run $(RUN) --data $(DATA) --output $(BUNDLE) $(if $(TRAINING_DATA),--training-data "$(TRAINING_DATA)")
 	.venv-train/bin/python -m training.calibrate --data $(DATA) --bundle $(BUNDLE)
 
 pictures: .venv/ready

@@ -25,12 +25,11 @@ def write_training_data(folder: Path) -> Path:
         {"image_id": 1, "bbox": MITOSIS, "category_id": 1},
         {"image_id": 1, "bbox": LOOK_ALIKE, "category_id": 2},
     ]
-    image = {"id": 1, "file_name": "a.png", "case": "A"}
-    (folder / "windows.json").write_text(json.dumps({"images": [image], "annotations": labels}))
     names = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "not mitotic figure"}]
-    image |= {"split": "val", "spacing_um": 0.25, "width": 704, "height": 704, "scanner": "drawn"}
-    document = {"categories": names, "images": [image], "annotations": labels}
-    (folder / "frames.json").write_text(json.dumps(document))
+    image = {"id": 1, "file_name": "a.png", "case": "A", "spacing_um": 0.25, "scanner": "drawn"}
+    for name, split in (("windows", "train"), ("frames", "val")):
+        document = {"categories": names, "images": [image | {"split": split}], "annotations": labels}
+        (folder / f"{name}.json").write_text(json.dumps(document))
     seen = next(name for name in names_of_patches() if not is_held_out(f"S{name}"))
     held_out = next(name for name in names_of_patches() if is_held_out(f"S{name}"))
     for name in (seen, held_out):

@@ -1,11 +1,12 @@
 """Writes the model bundle: both networks as ONNX with half-precision storage, and ``bundle.yaml``.
 
-python -m training.export --run runs/first --output model
+python -m training.export --run runs/first --data ../shared/data --output model
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -19,15 +20,15 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from mitosis.bundle import DESCRIPTION, Description
+from mitosis.bundle import DESCRIPTION, Description, read_bundle
+from mitosis.errors import InputError
 from training.data.crops import CONTEXT
+from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
 from training.warm_start import save_parameters
 
 OPSET = 17
-SPACING_UM = 0.25
-SPACING_TOLERANCE = 0.15  # the magnification jitter of the training covers it (0.22 to 0.29 um a pixel)
 SMALL = 1024  # initialisers with fewer values stay in single precision: biases and norms cost nothing
 
 
@@ -98,13 +99,48 @@ def describe_part(path: Path, architecture: str, **fields: Any) -> dict[str, Any
     return {"file": path.name, "sha256": digest, "architecture": architecture, **fields}
 
 
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder with anything but a bundle in it, for it would be deleted. Raises InputError."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder for the bundle with --output")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{folder}: holds files but no {DESCRIPTION}, so it is no bundle to replace; choose another --output"
+        )
+
+
+def training_data(data: Path | None, start: Path | None) -> str:
+    """Say what the networks learnt from, as far as it is known.
+
+    Args:
+        data: folder that they were trained on, whose ``windows.json`` may describe it.
+        start: bundle that the training began from; what it learnt from is in the weights too.
+
+    """
+    said = json.loads((data / "windows.json").read_text()).get("info", {}).get("description") if data else None
+    text = str(said or "not stated")
+    if start:
+        old = read_bundle(start).description
+        text += f"; started from {old.name} {old.version}: {old.training_data}"
+    return text
+
+
 def main(
     run: Annotated[Path, typer.Option(help="Folder with detector.pt and classifier.pt")],
     output: Annotated[Path, typer.Option(help="The bundle's folder; written whole, replacing an older bundle")],
     name: str = "mitosis-default",
     version: str = "0.1.0",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that was trained on; its windows.json says what it is")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="The bundle that the training started from, if any")] = None,
+    about_data: Annotated[
+        str | None, typer.Option("--training-data", help="What was trained on, in words; in place of --data, --start")
+    ] = None,
 ) -> None:
     """Export both networks and describe them."""
+    check_replaceable(output)
+    learnt_from = about_data or training_data(data, start)
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -121,7 +157,7 @@ def main(
         "name": name,
         "version": version,
         "licence": "AGPL-3.0-only",
-        "training_data": "MITOS-ATYPIA-14 (Hamamatsu, cases H03 H04 H05 H14 H17); AMi-Br and AtNorM-MD patches",
+        "training_data": learnt_from,
         "class_names": list(CLASSES),
         "detector": describe_part(
             partial / "detector.onnx",
@@ -143,6 +179,7 @@ def main(
     (partial / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
+    print(f"training data: {learnt_from}")
     for written in sorted(output.iterdir()):
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 

@@ -20,19 +20,14 @@ from mitosis.detections import boxes_px
 from mitosis.detector import read_candidates
 from mitosis.merging import merge
 from mitosis.tiling import tiles
-from training.data.images import (
-    MITOTIC,
-    RGB,
-    LabelledWindow,
-    load_frames,
-    load_windows,
-)
+from training.data.images import BOX_PX, MITOTIC, RGB, LabelledWindow, load_frames, load_windows
 from training.networks.yolo11 import MitosisDetector
 
 FILE_NAME = "candidates.json"
 TILE_PX = 512
 CONFIDENCE = 0.1  # below inference's 0.2: more and more varied negatives
 MATCH_PX = 30.0  # 7.5 um at 0.25 um a pixel: the challenge's radius
+EDGE_PX = BOX_PX / 2  # nearer to a training window's edge, a mitosis may be labelled in the neighbour alone
 
 
 def load_detector(run: Path) -> MitosisDetector:
@@ -60,17 +55,39 @@ def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.f
     return np.column_stack([boxes_px(rows), rows["detector_score"]])
 
 
-def mine(model: MitosisDetector, windows: list[LabelledWindow], what: str) -> dict[int, list[list[float]]]:
+def mine(
+    model: MitosisDetector, windows: list[LabelledWindow], what: str, edge_px: float = 0.0
+) -> dict[int, list[list[float]]]:
     """Return per image index the boxes (x1, y1, x2, y2, score, whether a labelled mitosis is near)."""
     mined: dict[int, list[list[float]]] = {}
     for index, window in enumerate(track(windows, what)):
-        boxes = predict(model, window.rgb, CONFIDENCE)
-        centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
-        mitoses = window.points[window.categories == MITOTIC]
-        near = (np.linalg.norm(centres[:, None] - mitoses[None], axis=2) <= MATCH_PX).any(axis=1)
-        if len(boxes):
-            mined[index] = np.column_stack([boxes, near]).round(3).tolist()
+        rows = held_against_labels(predict(model, window.rgb, CONFIDENCE), window, edge_px)
+        if len(rows):
+            mined[index] = rows.round(3).tolist()
     return mined
+
+
+def held_against_labels(boxes: NDArray[np.float32], window: LabelledWindow, edge_px: float) -> NDArray[np.float32]:
+    """Add to boxes (n, 5) whether a labelled mitosis is within MATCH_PX; false ones near an edge are left out.
+
+    A window has labels only for what has its centre inside. So what lies across its edge may be a mitosis without a
+    label, and would teach stage 2 that mitoses are none.
+
+    Args:
+        boxes: corners in the window's pixels, and score.
+        window: the image with its labels.
+        edge_px: false positives whose centre is nearer than this to an outermost pixel's centre go.
+
+    Returns:
+        (m, 6): corners, score, 1 where a mitosis is near and else 0.
+
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    mitoses = window.points[window.categories == MITOTIC]
+    near = (np.linalg.norm(centres[:, None] - mitoses[None], axis=2) <= MATCH_PX).any(axis=1)
+    height, width = window.rgb.shape[:2]
+    to_edge = np.minimum(centres, np.array([width - 1, height - 1], np.float32) - centres).min(axis=1)
+    return np.column_stack([boxes, near]).astype(np.float32)[near | (to_edge >= edge_px)]
 
 
 def main(
@@ -80,7 +97,7 @@ def main(
     """Write RUN/candidates.json: stage 1's candidates on the training windows and on the frames of split val."""
     model = load_detector(run)
     found = {
-        "train": mine(model, load_windows(data), "training windows"),
+        "train": mine(model, load_windows(data), "training windows", EDGE_PX),
         "val": mine(model, load_frames(data, "val"), "validation frames"),
     }
     (run / FILE_NAME).write_text(json.dumps(found))

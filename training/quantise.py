@@ -33,7 +33,7 @@ from mitosis.cpu import OpenVinoNetwork
 from mitosis.errors import BundleError
 from mitosis.network import NetworkFile, prepare_pixels
 from training.data.images import LabelledWindow, load_windows
-from training.export import store_half
+from training.export import check_replaceable, store_half
 
 logging.getLogger("nncf").setLevel(logging.WARNING)  # it names every layer that it leaves alone
 
@@ -156,6 +156,7 @@ def main(
     count: Annotated[int, typer.Option(help="Training windows to calibrate on")] = 300,
 ) -> None:
     """Write a bundle with an 8-bit detector."""
+    check_replaceable(output)
     found = read_bundle(bundle)
     model = simplified(found.detector_file)
     tiles = list(calibration_tiles(load_windows(data), found.description.detector.tile_px, count))

@@ -6,11 +6,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tiny_data import write_training_data
 
 from mitosis.bundle import read_bundle
 from mitosis.cpu import OpenVinoNetwork
-from mitosis.errors import BundleError
+from mitosis.errors import BundleError, InputError
 from mitosis.network import NetworkFile
+from training.export import check_replaceable, training_data
 from training.export import main as export
 from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
@@ -67,3 +69,30 @@ def test_training_can_go_on_from_a_bundle(run: Path, tmp_path: Path) -> None:
         start_from_bundle(MitosisDetector("improved", "s"), run / "model", "detector")
     with pytest.raises(BundleError, match="missing"):
         start_from_bundle(again, tmp_path, "detector")
+
+
+def test_the_bundle_says_what_it_learnt_from(run: Path, tmp_path: Path) -> None:
+    """What is known: nothing, what the data folder says, and what the training started from."""
+    assert read_bundle(run / "model").description.training_data == "not stated"
+    path = write_training_data(tmp_path) / "windows.json"
+    assert training_data(tmp_path, None) == "not stated"
+    path.write_text(path.read_text().replace("{", '{"info": {"description": "drawn (1 training cases)"}, ', 1))
+    assert training_data(tmp_path, None) == "drawn (1 training cases)"
+    expected = "drawn (1 training cases); started from mitosis-default 0.1.0: not stated"
+    assert training_data(tmp_path, run / "model") == expected
+
+
+def test_only_a_bundle_is_replaced(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "new", tmp_path / "empty", run / "model"):
+        check_replaceable(folder)
+    kept = tmp_path / "own/thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    with pytest.raises(InputError, match="own: holds files but no bundle"):
+        export(run, kept.parent)
+    with pytest.raises(InputError, match="is a file"):
+        export(run, kept)
+    assert kept.read_text() == "years of work"
+    export(run, run / "model", about_data="in words")
+    assert read_bundle(run / "model").description.training_data == "in words"

@@ -10,12 +10,16 @@ import pytest
 import tifffile
 
 from mitosis.errors import InputError
-from mitosis.labels import read_labels
-from training.data.images import LOOK_ALIKE, MITOTIC, load_windows
-from training.data.importers import LabelledObject, category_of, read_midogpp, read_slide_runner, read_yolo
+from training.data.images import LOOK_ALIKE, MITOTIC
+from training.data.importers import (
+    LabelledObject,
+    category_of,
+    read_midogpp,
+    read_slide_runner,
+    read_yolo,
+    yolo_centres,
+)
 from training.data.splits import split_cases
-from training.prepare_data import Format
-from training.prepare_data import main as prepare
 
 TAGS: dict[str, Any] = {"photometric": "rgb", "resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}
 
@@ -59,8 +63,13 @@ def test_midogpp_refuses_labels_on_unlabelled_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "category"),
-    [("Mitose", MITOTIC), ("MITOTIC_FIGURE", MITOTIC), ("Hard negative", LOOK_ALIKE), ("Tumorzelle", None)],
-)
+    [
+        ("Mitose", MITOTIC), ("MITOTIC_FIGURE", MITOTIC), ("Hard negative", LOOK_ALIKE), ("Tumorzelle", None),
+        ("mitosis-like", LOOK_ALIKE), ("MitosisLike", LOOK_ALIKE), ("mitotic like", LOOK_ALIKE),
+        ("Mitotic figure look-alike", LOOK_ALIKE), ("mitotic figure look-alikes", LOOK_ALIKE),
+        ("non-mitotic figure", LOOK_ALIKE), ("hard negative look-alike", LOOK_ALIKE),
+    ],
+)  # fmt: skip
 def test_class_names_go_by_alias(name: str, category: int | None) -> None:
     assert category_of(name, Path("x")) == category
 
@@ -130,6 +139,32 @@ def test_yolo(tmp_path: Path) -> None:
         read_yolo(tmp_path, "", "")
 
 
+def test_yolo_images_of_one_name_are_two(tmp_path: Path) -> None:
+    for split, x in (("train", 0.25), ("val", 0.75)):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / f"images/{split}/a.b.tif", np.zeros((200, 400, 3), np.uint8), **TAGS)
+        (tmp_path / f"labels/{split}/a.b.txt").write_text(f"0 {x} 0.5 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text("names: {0: mitosis}")
+    train, val = read_yolo(tmp_path, "", "")
+    assert (train.name, val.name) == ("train_a.b", "val_a.b")
+    assert (train.case, val.case) == ("train_a.b", "val_a.b")
+    assert train.objects == [LabelledObject(100, 100, MITOTIC)]
+    assert val.objects == [LabelledObject(300, 100, MITOTIC)]
+
+
+@pytest.mark.parametrize(
+    "line", ["0 0.5 0.5", "0 0.5 0.5 0.1 x", "0 0.1 0.1 0.2 0.1 0.2 0.2", "0 50 60 10 10", "0.5 0 0 0 0"]
+)
+def test_malformed_yolo_lines_are_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n0 0.5 0.25 0.1 0.1\n  \n")
+    assert list(yolo_centres(path)) == [(0, 0.5, 0.25)]  # blank lines are none
+    path.write_text(f"\n0 0.5 0.25 0.1 0.1\n{line}\n")
+    with pytest.raises(InputError, match=r"a\.txt, line 3"):
+        list(yolo_centres(path))
+
+
 def test_splits_are_by_case_stratified_and_deterministic() -> None:
     cases = {f"{kind}{i}": kind for kind, count in (("lung", 40), ("skin", 20), ("rare", 3)) for i in range(count)}
     splits = split_cases(cases)
@@ -138,24 +173,3 @@ def test_splits_are_by_case_stratified_and_deterministic() -> None:
     for kind, count in (("lung", 40), ("skin", 20)):
         held = [splits[c] for c, k in cases.items() if k == kind]
         assert [held.count(s) for s in ("train", "val", "test")] == [0.7 * count, 0.1 * count, 0.2 * count]
-
-
-def test_prepare_data(tmp_path: Path) -> None:
-    """From MIDOG++'s form to what the training scripts read; no case in two splits, no label lost."""
-    source, output = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    write_midogpp(source, range(1, 11))
-    rng = np.random.default_rng(0)
-    for number in range(1, 11):
-        tifffile.imwrite(source / f"{number:03}.tiff", rng.integers(0, 255, (600, 700, 3), np.uint8), **TAGS)
-    prepare(source, output, Format.MIDOGPP, empty_share=0.5)
-    splits = json.loads((output / "splits.json").read_text())
-    windows = load_windows(output)
-    frames = read_labels(output / "frames.json")
-    assert {w.case for w in windows} <= {c for c, s in splits.items() if s == "train"}
-    assert {f.case for f in frames} == {c for c, s in splits.items() if s != "train"}
-    mitoses = sum(len(f.mitotic_figures_px) for f in frames) + len(
-        {w.case for w in windows if (w.categories == MITOTIC).any()}
-    )
-    assert mitoses == 2
-    assert all(w.rgb.shape == (512, 512, 3) for w in windows)

@@ -12,6 +12,7 @@ import pytest
 from mitosis.bundle import read_bundle
 from mitosis.config import Config
 from mitosis.detections import centres_px
+from mitosis.errors import InputError
 from mitosis.pipeline import detect, load_model
 from mitosis.slide import open_slide
 from training.quantise import layer_number, main
@@ -77,6 +78,13 @@ def test_it_finds_what_it_found(quantised: Path, root: Path) -> None:
     assert len(confident) >= 10
     distance = np.linalg.norm(confident[:, None] - centres_px(after)[None], axis=2).min(axis=1)
     assert (distance < 15).mean() >= 0.9
+
+
+def test_it_replaces_only_a_bundle(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="no bundle"):
+        main(root / "model", tmp_path, tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
 
 
 @pytest.mark.parametrize(

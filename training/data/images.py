@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from mitosis.errors import InputError
 from mitosis.labels import read_labels
+from mitosis.slide import WHOLE_PX
 
 RGB = NDArray[np.uint8]
 
 BOX_PX = 50.0  # side of every label's box, as MIDOG++ draws them
 PATCH_PX = 128
 HELD_OUT_PART = 12
+LARGEST_PX = WHOLE_PX  # of an image that training reads whole; what is larger, prepare_data cuts
+SPACING_UM = 0.25  # of the pixels that both networks learn on
+SPACING_TOLERANCE = 0.15  # the magnification jitter of the training covers it (0.22 to 0.29 um a pixel)
 MITOTIC, LOOK_ALIKE = 1, 2  # category ids of the label files
 
 
@@ -33,40 +38,61 @@ class LabelledWindow:
 
 
 def read_rgb(path: Path) -> RGB:
-    """Read an image file as (height, width, 3) RGB; raises FileNotFoundError when it cannot be decoded."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """Read an image file as (height, width, 3) RGB.
+
+    Raises InputError when it is missing, cannot be decoded, or has more than LARGEST_PX pixels.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path, or run training.prepare_data again")
+    width, height = stated_size(path)
+    if width * height > LARGEST_PX:
+        raise InputError(
+            f"{path}: {width} x {height} px are more than the {LARGEST_PX:,} that are read whole; "
+            "cut it (training.prepare_data does, for split val)"
+        )
+    try:
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # OpenCV's own limits
+        bgr = None
     if bgr is None:
-        raise FileNotFoundError(f"{path}: cannot be read as an image")
+        raise InputError(f"{path}: cannot be decoded as an image; copy it again, or save it as PNG")
     return np.ascontiguousarray(bgr[..., ::-1].astype(np.uint8))
 
 
+def stated_size(path: Path) -> tuple[int, int]:
+    """Return width and height in pixels from the file's header; (0, 0) where it cannot be read."""
+    if not cv2.haveImageReader(str(path)):  # Ultralytics has Pillow look for further packages where it knows no reader
+        return 0, 0
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (ImportError, OSError, SyntaxError, ValueError):  # damaged headers raise any of them
+        return 0, 0  # OpenCV may know it, and says so if not
+
+
 def load_windows(data: Path) -> list[LabelledWindow]:
-    """Read ``windows.json`` and its images, all of split train."""
-    document = json.loads((data / "windows.json").read_text())
-    labels: dict[int, list[tuple[float, float, int]]] = {image["id"]: [] for image in document["images"]}
-    for annotation in document["annotations"]:
-        x1, y1, x2, y2 = annotation["bbox"]  # corners, not COCO's width and height
-        labels[annotation["image_id"]].append(((x1 + x2) / 2, (y1 + y2) / 2, annotation["category_id"]))
-    windows = []
-    for image in document["images"]:
-        table = np.array(labels[image["id"]], dtype=np.float64).reshape(-1, 3)
-        rgb = read_rgb(data / "windows" / image["file_name"])
-        windows.append(
-            LabelledWindow(rgb, table[:, :2].astype(np.float32), table[:, 2].astype(np.int64), image["case"])
-        )
-    return windows
+    """Read the training images of ``windows.json``."""
+    return load_images(data, "windows", "train")
 
 
 def load_frames(data: Path, split: str) -> list[LabelledWindow]:
-    """Read the whole frames of one split of ``frames.json``."""
+    """Read the frames of one split of ``frames.json``."""
+    return load_images(data, "frames", split)
+
+
+def load_images(data: Path, kind: str, split: str) -> list[LabelledWindow]:
+    """Read one split of ``KIND.json`` with the images, which lie in ``KIND/`` unless whole paths are stated.
+
+    Raises InputError when the labels or an image cannot be read.
+    """
     return [
         LabelledWindow(
-            read_rgb(data / "frames" / image.file_name),
+            read_rgb(data / kind / image.file_name),
             np.concatenate([image.mitotic_figures_px, image.look_alikes_px]).astype(np.float32),
             np.repeat([MITOTIC, LOOK_ALIKE], [len(image.mitotic_figures_px), len(image.look_alikes_px)]),
             image.case,
         )
-        for image in read_labels(data / "frames.json", split)
+        for image in read_labels(data / f"{kind}.json", split)
     ]
 
 

@@ -19,24 +19,18 @@ from mitosis.errors import InputError
 from mitosis.slide import IMAGE_SUFFIXES, open_slide
 from training.data.images import LOOK_ALIKE, MITOTIC
 
+# In small letters, with blanks for hyphens and underscores.
 ALIASES = {
     MITOTIC: ("mitotic figure", "mitotic figures", "mitosis", "mitose", "mitoses", "mf"),
     LOOK_ALIKE: (
-        "not mitotic figure", "non-mitotic figure", "non mitotic figure", "nonmitotic", "non-mitotic", "non-mitosis",
-        "hard negative", "hard negative look-alike", "look-alike", "lookalike", "imposter", "nmf",
+        "not mitotic figure", "non mitotic figure", "nonmitotic", "non mitotic", "non mitosis", "imposter", "nmf",
+        "hard negative", "hard negative look alike", "look alike", "lookalike", "mitosis like", "mitosislike",
+        "mitotic like", "mitotic figure look alike", "mitotic figure look alikes", "mitotic figure lookalike",
+        "mitotic figure lookalikes",
     ),
 }  # fmt: skip
 # In the CCMCT and CMC databases, but neither of the two: a granulocyte, say, is what its class says and no label here.
-IGNORED = (
-    "tumor cell",
-    "tumorcell",
-    "tumorzelle",
-    "eosinophil",
-    "eosinophile",
-    "granulocyte",
-    "mitosis-like",
-    "unknown",
-)
+IGNORED = ("tumor cell", "tumorcell", "tumorzelle", "eosinophil", "eosinophile", "granulocyte", "unknown")
 UNLABELLED_MIDOG = range(151, 201)  # MIDOG 2021's unlabelled scanner: not negative
 SPOT, POLYGON = 1, 3  # SlideRunner's annotation types
 
@@ -52,9 +46,13 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledSlide:
-    """One image or slide of a data set, with what splitting and balancing need to know."""
+    """One image or slide of a data set, with what splitting and balancing need to know.
+
+    ``name`` is the image's own and names what is cut from it; images of one ``case`` are never split apart.
+    """
 
     path: Path
+    name: str
     case: str
     tumor_type: str
     scanner: str
@@ -63,7 +61,7 @@ class LabelledSlide:
 
 def category_of(name: str, where: Path) -> int | None:
     """Resolve a class name by alias; None for one that is known and irrelevant. Raises InputError for any other."""
-    plain = " ".join(name.lower().replace("_", " ").split())
+    plain = " ".join(name.lower().replace("_", " ").replace("-", " ").split())
     for category, aliases in ALIASES.items():
         if plain in aliases:
             return category
@@ -98,7 +96,7 @@ def read_midogpp(folder: Path) -> list[LabelledSlide]:
             o for o in objects.get(image["id"], []) if 0 <= o.x_px < image["width"] and 0 <= o.y_px < image["height"]
         ]
         slides.append(
-            LabelledSlide(folder / image["file_name"], number, tumor, domain.get("Scanner", "unknown"), inside)
+            LabelledSlide(folder / image["file_name"], number, number, tumor, domain.get("Scanner", "unknown"), inside)
         )
     return slides
 
@@ -132,11 +130,10 @@ def read_slide_runner(database: Path, slides: Path, tumor_type: str, scanner: st
                 x, y = ((min(axis) + max(axis)) / 2 for axis in zip(*points, strict=True))
                 objects.setdefault(slide, []).append(LabelledObject(x, y, category))
         files = list(connection.execute("SELECT uid, filename FROM Slides ORDER BY uid"))
+    paths = {row["uid"]: slides / row["filename"] for row in files}
     return [
-        LabelledSlide(
-            slides / row["filename"], Path(row["filename"]).stem, tumor_type, scanner, objects.get(row["uid"], [])
-        )
-        for row in files
+        LabelledSlide(path, path.stem, path.stem, tumor_type, scanner, objects.get(uid, []))
+        for uid, path in paths.items()
     ]
 
 
@@ -158,7 +155,10 @@ def agreed_labels(connection: sqlite3.Connection) -> Iterator[tuple[int, int, li
 def read_yolo(folder: Path, tumor_type: str, scanner: str) -> list[LabelledSlide]:
     """Read a YOLO-format folder: ``data.yaml`` (names), ``images/``, ``labels/*.txt`` (class, centre and size in 0..1).
 
-    As YOLO has it, an image without a label file holds no object.
+    As YOLO has it, an image without a label file holds no object. An image is named by its path under ``images/``,
+    since ``train/a.png`` and ``val/a.png`` are two; each is a case of its own.
+
+    Raises InputError for an unknown class or a malformed line.
     """
     path = folder / "data.yaml"
     names = yaml.safe_load(path.read_text())["names"]
@@ -166,17 +166,37 @@ def read_yolo(folder: Path, tumor_type: str, scanner: str) -> list[LabelledSlide
     categories = {number: category_of(name, path) for number, name in by_number.items()}
     slides = []
     for image in sorted(p for p in (folder / "images").rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-        labels = folder / "labels" / image.relative_to(folder / "images").with_suffix(".txt")
+        relative = image.relative_to(folder / "images").with_suffix("")
+        name = "_".join(relative.parts)
+        labels = folder / "labels" / f"{relative}.txt"
         objects = []
         if labels.exists():
             with open_slide(image, spacing_um=1.0) as slide:  # only its size is wanted
                 width, height = slide.width_px, slide.height_px
-            for line in labels.read_text().splitlines():
-                number, x, y = (float(v) for v in line.split()[:3])
-                if int(number) not in categories:
-                    raise InputError(f"{labels}: class {int(number)} is not in {path}; mend one of them")
-                category = categories[int(number)]
+            for number, x, y in yolo_centres(labels):
+                if number not in categories:
+                    raise InputError(f"{labels}: class {number} is not in {path}; mend one of them")
+                category = categories[number]
                 if category is not None:
                     objects.append(LabelledObject(x * width, y * height, category))
-        slides.append(LabelledSlide(image, image.stem, tumor_type, scanner, objects))
+        slides.append(LabelledSlide(image, name, name, tumor_type, scanner, objects))
     return slides
+
+
+def yolo_centres(labels: Path) -> Iterator[tuple[int, float, float]]:
+    """Yield (class, x, y) of each line of a YOLO label file, the centre in shares of width and height.
+
+    Raises InputError that names the line which is not class, centre and size.
+    """
+    for number, line in enumerate(labels.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            kind, *box = line.split()
+            x, y, _, _ = (float(value) for value in box)
+            found = int(kind), x, y
+        except ValueError as error:
+            raise InputError(f"{labels}, line {number}: '{line}' is not class, x, y, width, height; mend it") from error
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            raise InputError(f"{labels}, line {number}: the centre {x:g}, {y:g} is not within 0..1; state shares")
+        yield found
