@@ -42,12 +42,13 @@ def load_detector(run: Path) -> MitosisDetector:
 @torch.no_grad()
 def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.float32]:
     """Return the merged candidates of one image as (n, 5): box corners in its pixels, and score."""
-    found = []
+    found, device = [], next(model.parameters()).device
     for tile in tiles(rgb.shape[1], rgb.shape[0], TILE_PX, Config().overlap):
         x = torch.from_numpy(rgb[tile.y_px : tile.y_px + TILE_PX, tile.x_px : tile.x_px + TILE_PX].copy())
-        with torch.autocast("cpu", torch.bfloat16):
-            raw = model(x.permute(2, 0, 1)[None].float().to(memory_format=torch.channels_last) / 255)[0]
-        rows = read_candidates(raw[0].float().numpy(), tile, confidence, Config().nms_iou)
+        pixels = x.to(device).permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last) / 255
+        with torch.autocast(device.type, torch.bfloat16):
+            raw = model(pixels)[0]
+        rows = read_candidates(raw[0].float().cpu().numpy(), tile, confidence, Config().nms_iou)
         for name, shift in (("x1", tile.x_px), ("y1", tile.y_px), ("x2", tile.x_px), ("y2", tile.y_px)):
             rows[name] += shift
         found.append(rows)
@@ -87,7 +88,8 @@ def held_against_labels(boxes: NDArray[np.float32], window: LabelledWindow, edge
     near = (np.linalg.norm(centres[:, None] - mitoses[None], axis=2) <= MATCH_PX).any(axis=1)
     height, width = window.rgb.shape[:2]
     to_edge = np.minimum(centres, np.array([width - 1, height - 1], np.float32) - centres).min(axis=1)
-    return np.column_stack([boxes, near]).astype(np.float32)[near | (to_edge >= edge_px)]
+    rows = np.column_stack([boxes, near]).astype(np.float32)
+    return np.asarray(rows[near | (to_edge >= edge_px)])
 
 
 def main(
@@ -96,6 +98,8 @@ def main(
 ) -> None:
     """Write RUN/candidates.json: stage 1's candidates on the training windows and on the frames of split val."""
     model = load_detector(run)
+    if torch.cuda.is_available():
+        model.cuda()
     found = {
         "train": mine(model, load_windows(data), "training windows", EDGE_PX),
         "val": mine(model, load_frames(data, "val"), "validation frames"),
