@@ -1,8 +1,9 @@
 """Held-out patches as validation images: what share of many laboratories' mitoses is found at a threshold.
 
-The labelled validation frames come from one case and one scanner; the patches that training never saw come from some
-twenty slides of several laboratories. They hold a mitosis each and little else, so they say something of recall and
-next to nothing of false positives.
+The labelled validation frames come from one case and one scanner; the held-out patches come from several laboratories.
+Those of AMi-Br are whole slides that training never saw; those of AtNorM-MD name no slide and are held out one by one,
+so that training may have seen their neighbours. They hold a mitosis each and little else: they say something of recall
+and next to nothing of false positives.
 """
 
 from __future__ import annotations
