@@ -47,7 +47,7 @@ def test_a_request_that_fails_is_given_back_and_so_are_those_behind_it() -> None
             return SimpleNamespace(data=np.array([self.batch]))
 
     network = OpenVinoNetwork.__new__(OpenVinoNetwork)
-    network._idle = [Request() for _ in range(4)]  # type: ignore[misc]
+    network._idle = [Request() for _ in range(4)]
     for batches in (["bad", "good", "bad", "good"], ["good"] * 3 + ["bad"] * 6):
         with pytest.raises(RuntimeError, match="bad_alloc"):
             list(network.map(enumerate(batches)))  # type: ignore[arg-type]
