@@ -20,21 +20,20 @@ from mitosis.errors import BundleError
 from mitosis.pipeline import Model
 from mitosis.slide import Slide
 from mitosis.stain import OD_OF_BYTE, stains
-from mitosis.tissue import is_tissue
+from mitosis.tissue import coarse_picture, is_tissue
 
-SPACING_UM = 8.0  # of the picture that features are measured in: a slide of 20 mm is 2,500 px wide
 SAMPLES = 1_000_000  # tissue pixels that are measured at the most, evenly spread
 PALE = 0.5  # of the median optical density: necrosis, oedema, mucus
 
 
 def slide_features(slide: Slide) -> dict[FeatureName, float]:
-    """Measure a slide in a coarse picture of it.
+    """Measure a slide in the coarse picture that its tissue is sought in.
 
     ``haematoxylin`` and ``eosin`` are the tissue's median amounts, ``darkest`` the 99th percentile of its optical
     density summed over the channels; ``tissue_share`` is of the slide, ``pale_share`` of the tissue. All are 0 where
     there is no tissue. Raises InputError where the slide cannot be decoded.
     """
-    rgb = slide.coarse(max(1.0, SPACING_UM / slide.spacing.x_um))
+    rgb, _ = coarse_picture(slide)
     mask = is_tissue(rgb)
     tissue = rgb[mask]  # (n, 3)
     if len(tissue) == 0:

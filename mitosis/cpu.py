@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -85,22 +86,29 @@ class OpenVinoNetwork:
 
         def finish() -> tuple[Item, Output]:
             item, request = running.popleft()
-            request.wait()
-            self._idle.append(request)
-            return item, request.get_output_tensor(0).data.copy()
+            try:
+                request.wait()
+                return item, request.get_output_tensor(0).data.copy()
+            finally:
+                self._idle.append(request)
 
         try:
             for item, batch in items:
                 if not self._idle:
                     yield finish()
                 request = self._idle.pop()
-                request.start_async({0: batch})
+                try:
+                    request.start_async({0: batch})
+                except BaseException:
+                    self._idle.append(request)
+                    raise
                 running.append((item, request))
             while running:
                 yield finish()
-        finally:  # abandoned half-way: no request may stay busy
+        finally:  # abandoned half-way: no request may stay busy, or be lost for the next slide
             while running:
-                finish()
+                with suppress(Exception):
+                    finish()
 
 
 def compile_network(network: NetworkFile, use: CpuUse) -> openvino.CompiledModel:

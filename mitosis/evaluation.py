@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from mitosis.config import one_line
 from mitosis.errors import InputError, RuntimeUnavailableError
 from mitosis.labels import LabelledImage
 from mitosis.output.grand_challenge import FILE_NAME, Points, read_points
 
+RECORD_NAME = "run.json"  # see mitosis.provenance, which brings more than scoring needs
 RADIUS_UM = 7.5  # MIDOG 2025's evaluator, inclusive
 
 
@@ -86,8 +89,23 @@ def assign(truth_um: NDArray[np.float64], found_um: NDArray[np.float64]) -> NDAr
 
 
 def evaluate_image(image: LabelledImage, points: Points) -> Counts:
-    """Score one image's mitotic figures; rejected candidates do not count."""
+    """Score one image's mitotic figures, given from its first pixel; rejected candidates do not count."""
     return match(image.mitotic_figures_px * image.spacing_um, points.xy_mm[points.is_mitotic_figure] * 1000)
+
+
+def read_result(folder: Path) -> Points:
+    """Read an image's mitotic-figures.json, in millimetres from its first pixel: without the origin of its run.json.
+
+    What the platform's entry point wrote has no run.json, and only .mha files have an origin. Raises InputError.
+    """
+    points, record = read_points(folder / FILE_NAME), folder / RECORD_NAME
+    if not record.is_file():
+        return points
+    try:
+        origin_mm = np.array(json.loads(record.read_text())["slide"].get("origin_mm", (0, 0)), np.float64).reshape(2)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{record}: is no valid {RECORD_NAME} ({one_line(error)[:120]}); detect again") from error
+    return points._replace(xy_mm=points.xy_mm - origin_mm)
 
 
 def evaluate(predictions: Path, images: Iterable[LabelledImage]) -> Evaluation:
@@ -106,7 +124,7 @@ def evaluate(predictions: Path, images: Iterable[LabelledImage]) -> Evaluation:
     per_scanner: dict[str, Counts] = {}
     total = Counts()
     for image in images:
-        counts = evaluate_image(image, read_points(files[image.stem]))
+        counts = evaluate_image(image, read_result(files[image.stem].parent))
         total += counts
         per_case[image.case] = per_case.get(image.case, Counts()) + counts
         per_scanner[image.scanner] = per_scanner.get(image.scanner, Counts()) + counts

@@ -224,7 +224,7 @@ def tissue_in(spot: Hotspot, tissue: TissueMask, spacing_um: tuple[float, float]
     """Return how much tissue a field holds, in mm2: line by line of the map, its pixels cut by the field's outline."""
     scale = tissue.scale
     # Pixel i of the map covers i - 0.5 to i + 0.5 in the map's frame, where the field is:
-    x, y = (v / scale for v in spot.middle_px)
+    x, y = ((v + 0.5) / scale - 0.5 for v in spot.middle_px)
     wide, high = (v / scale for v in spot.radii_px)
     lines = np.arange(max(0, math.floor(y - high)), min(tissue.tissue.shape[0], math.ceil(y + high) + 1))
     top, bottom = np.maximum(lines - 0.5, y - high), np.minimum(lines + 0.5, y + high)

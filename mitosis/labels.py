@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,13 @@ from mitosis.config import one_line
 from mitosis.errors import InputError
 
 MITOTIC_NAME, LOOK_ALIKE_NAME = "mitotic figure", "not mitotic figure"
+ALIASES = {
+    MITOTIC_NAME: ("mitotic figure", "mitotic figures", "mitosis", "mitoses", "mf"),
+    LOOK_ALIKE_NAME: (
+        "not mitotic figure", "non-mitotic figure", "non mitotic figure", "hard negative", "hard negative look-alike",
+        "hard negative look-alikes", "hard negative lookalike", "look-alike", "lookalike", "imposter", "nmf",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,16 +44,11 @@ class LabelledImage:
 def read_labels(path: Path, split: str | None = None) -> list[LabelledImage]:
     """Read the images of one split, or all. ``bbox`` is [x1, y1, x2, y2], two corners and not COCO's width and height.
 
-    Raises InputError when the file is not of that form, or holds no image of the split.
+    Raises InputError when the file is not of that form, contradicts itself, or holds no image of the split.
     """
     try:
         document = json.loads(path.read_text())
-        names = {category["id"]: category["name"] for category in document["categories"]}
-        centres: dict[tuple[int, str], list[tuple[float, float]]] = {}
-        for annotation in document["annotations"]:
-            x1, y1, x2, y2 = annotation["bbox"]
-            key = (annotation["image_id"], names[annotation["category_id"]])
-            centres.setdefault(key, []).append(((x1 + x2) / 2, (y1 + y2) / 2))
+        centres = read_centres(path, document)
         splits = sorted({str(image.get("split")) for image in document["images"]})
         images = [
             LabelledImage(
@@ -58,12 +62,65 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledImage]:
             for image in document["images"]
             if split is None or image.get("split") == split
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
     if not images:
         raise InputError(f"{path}: holds no image of split '{split}'; choose one of {', '.join(splits)}")
+    check_stems(path, images)
     return images
+
+
+def read_centres(path: Path, document: Any) -> dict[tuple[int, str], list[tuple[float, float]]]:
+    """Return the boxes' centres by image and by ``MITOTIC_NAME`` or ``LOOK_ALIKE_NAME``.
+
+    Raises InputError, naming the annotation, where a box, an image or a category is not what it should be, and whatever
+    a document of another form leads to.
+    """
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    known = [image["id"] for image in document["images"]]
+    if twice := [number for number, count in Counter(known).items() if count > 1]:
+        raise InputError(f"{path}: two images have id {twice[0]}; give each its own")
+    known_ids = set(known)
+    centres: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for index, annotation in enumerate(document["annotations"]):
+        entry = f"{path}: annotation {annotation.get('id', f'at place {index}')}"
+        x1, y1, x2, y2 = annotation["bbox"]
+        if not (x2 > x1 and y2 > y1):
+            raise InputError(
+                f"{entry}: its bbox {annotation['bbox']} ends before it begins; write the corners [x1, y1, x2, y2], "
+                "not COCO's [x, y, width, height]"
+            )
+        if annotation["image_id"] not in known_ids:
+            raise InputError(f"{entry}: there is no image of id {annotation['image_id']}; mend image_id")
+        name = plain_name(names[annotation["category_id"]])
+        if name is None:
+            raise InputError(
+                f"{entry}: its category '{names[annotation['category_id']]}' is neither '{MITOTIC_NAME}' nor "
+                f"'{LOOK_ALIKE_NAME}'; rename the category, or remove its annotations"
+            )
+        centres.setdefault((annotation["image_id"], name), []).append(((x1 + x2) / 2, (y1 + y2) / 2))
+    return centres
+
+
+def plain_name(name: str) -> str | None:
+    """Return ``MITOTIC_NAME`` or ``LOOK_ALIKE_NAME`` for a category's name in any of its spellings, None for others."""
+    plain = " ".join(name.lower().replace("_", " ").split())
+    return next((known for known, aliases in ALIASES.items() if plain in aliases), None)
+
+
+def check_stems(path: Path, images: list[LabelledImage]) -> None:
+    """Refuse two images whose results would lie in one folder: both would be scored on the same detections."""
+    seen: dict[str, str] = {}
+    for image in images:
+        if image.stem in seen:
+            raise InputError(
+                f"{path}: {seen[image.stem]} and {image.file_name} share the stem '{image.stem}', and so one folder of "
+                "results; rename one, or evaluate them apart with --split"
+            )
+        seen[image.stem] = image.file_name
 
 
 def as_points(points: list[tuple[float, float]]) -> NDArray[np.float64]:

@@ -107,6 +107,7 @@ def write_run(
             "height_px": slide.height_px,
             "spacing_um": [slide.spacing.x_um, slide.spacing.y_um],
             "spacing_source": slide.spacing.source,
+            "origin_mm": list(slide.origin_mm),
             "reader": slide.reader,
         },
         "bundle": {"folder": str(model.bundle.folder.absolute()), "sha256": digest(model.bundle.folder / DESCRIPTION)},

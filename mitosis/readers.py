@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from mitosis.chunks import band_px, open_pixels
 from mitosis.config import one_line
@@ -24,6 +26,10 @@ from mitosis.spacing import Spacing, dpi_spacing, tiff_spacing
 
 RGB = NDArray[np.uint8]
 
+TO_RGB_ITSELF = (  # codecs whose output is RGB whatever they hold
+    COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY, COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY,
+    COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.ALT_JPEG,
+)  # fmt: skip
 JPEG_END = b"\xff\xd9"
 PICTURE_PX = 400_000_000  # PNG and JPEG have no windows: larger ones would fill the memory
 Image.MAX_IMAGE_PIXELS = None  # the limit above replaces Pillow's
@@ -73,6 +79,26 @@ def to_rgb(pixels: NDArray[Any]) -> RGB:
     return pixels
 
 
+def without_fourth(pixels: NDArray[Any]) -> RGB:
+    """Drop a fourth sample that is not said to be alpha."""
+    return to_rgb(pixels[..., :3] if pixels.ndim == 3 else pixels)
+
+
+def on_white(pixels: NDArray[Any]) -> RGB:
+    """Lay RGB that is multiplied by its alpha already, the fourth sample, on white."""
+    if pixels.ndim < 3 or pixels.shape[2] != 4:
+        return to_rgb(pixels)
+    laid = np.minimum(pixels[..., :3].astype(np.uint16) + (255 - pixels[..., 3:]), 255)
+    return np.asarray(laid, dtype=np.uint8)
+
+
+FOURTH_SAMPLE: dict[int, Callable[[Any], RGB]] = {
+    EXTRASAMPLE.UNSPECIFIED: without_fourth,
+    EXTRASAMPLE.ASSOCALPHA: on_white,
+    EXTRASAMPLE.UNASSALPHA: to_rgb,
+}
+
+
 def check_pixels(path: Path, dtype: np.dtype[Any], channels: int) -> None:
     """Refuse what cannot be turned into RGB bytes without guessing."""
     if dtype != np.uint8:
@@ -92,10 +118,8 @@ def read_tiff(path: Path) -> Source:
     try:
         series = file.series[0]
         page = series.levels[0].pages[0]
-        if page.axes not in ("YX", "YXS"):
-            raise InputError(f"{path}: its axes are {page.axes}, not rows, columns and RGB; save it as one RGB plane")
-        if page.photometric not in (1, 2, 6):  # MINISBLACK, RGB, YCBCR
-            raise InputError(f"{path}: its colours are {page.photometric.name}, not RGB or grey; save it as 8-bit RGB")
+        check_one_plane(path, file)
+        check_colours(path, page)
         check_pixels(path, page.dtype, page.samplesperpixel)
         levels = [level for level in series.levels if level.axes == series.levels[0].axes]
         for level in levels:
@@ -110,6 +134,7 @@ def read_tiff(path: Path) -> Source:
             ],
             tiff_spacing(page.tags, page.description),
             band_px=band_px(page),
+            to_rgb=FOURTH_SAMPLE[page.extrasamples[0] if page.extrasamples else EXTRASAMPLE.UNSPECIFIED],
             close=file.close,
         )
     except InputError:
@@ -118,6 +143,33 @@ def read_tiff(path: Path) -> Source:
     except Exception as error:
         file.close()
         raise InputError(f"{path}: is a damaged TIFF ({one_line(error)[:120]}); copy the file again") from error
+
+
+def check_one_plane(path: Path, file: tifffile.TiffFile) -> None:
+    """Refuse a stack, of which the first plane would be taken for the whole, and what is stored turned or mirrored.
+
+    A slide's coarser levels, its label and its thumbnail have other sizes than the slide.
+    """
+    series = file.series[0]
+    page = series.levels[0].pages[0]
+    if page.axes not in ("YX", "YXS"):
+        raise InputError(f"{path}: its axes are {page.axes}, not rows, columns and RGB; save it as one RGB plane")
+    planes = math.prod(series.shape) // math.prod(page.shape) + sum(s.shape == series.shape for s in file.series[1:])
+    if planes > 1:
+        raise InputError(f"{path}: is a stack of {planes} planes; save the plane to be looked at alone")
+    turned = page.tags.valueof("Orientation", 1)
+    if turned in range(2, 9):
+        raise InputError(f"{path}: is stored rotated or mirrored (Orientation {int(turned)}); save it upright")
+
+
+def check_colours(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse colours that would be taken for RGB though they are not."""
+    if page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+        raise InputError(f"{path}: its colours are {page.photometric.name}, not RGB or grey; save it as 8-bit RGB")
+    if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in TO_RGB_ITSELF:
+        raise InputError(f"{path}: its colours are YCbCr, not compressed as JPEG; save it as 8-bit RGB")
+    if page.photometric == PHOTOMETRIC.MINISBLACK and page.samplesperpixel in (3, 4):
+        raise InputError(f"{path}: says that it is grey, but has {page.samplesperpixel} channels; save it as 8-bit RGB")
 
 
 def check_complete(path: Path, level: tifffile.TiffPageSeries) -> None:
@@ -141,8 +193,7 @@ def read_metaimage(path: Path) -> Source:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        reason = one_line(error).rsplit("Error:", 1)[-1][:120]
-        raise InputError(f"{path}: is not a readable MetaImage ({reason.strip()}); copy the file again") from error
+        raise InputError(f"{path}: is not a readable MetaImage ({reason(path, error)}); copy it again") from error
     if image.GetDimension() == 3 and image.GetSize()[2] == 1:
         image = image[:, :, 0]
     if image.GetDimension() != 2:
@@ -154,6 +205,18 @@ def read_metaimage(path: Path) -> Source:
     x_um, y_um = (1000 * mm for mm in image.GetSpacing())
     spacing = Spacing(x_um, y_um, "MetaImage")
     return Source(f"SimpleITK {sitk.Version.VersionString()}", [Level(to_rgb(pixels), 1.0)], spacing, image.GetOrigin())
+
+
+def reason(path: Path, error: RuntimeError) -> str:
+    """Say why SimpleITK cannot read a MetaImage: what it throws names its own source files, and hides a short file."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError:
+        said = re.sub(r"^.*ERROR:( \w+\(0x\w+\):)?|Reason: No such file.*", "", one_line(error))
+        return said.strip()[:120] or "unknown reason"
+    return f"its header says {' x '.join(map(str, header.GetSize()))} px, but its pixels are truncated or damaged"
 
 
 def read_picture(path: Path) -> Source:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from threading import Event, Thread
 
-from mitosis.errors import MemoryFullError, MitosisError
+from mitosis.errors import InputError, MitosisError
 from mitosis.memory import is_exhausted, message
 
 HOST, PORT = "127.0.0.1", 4743  # Grand Challenge's
@@ -63,7 +63,7 @@ class CaseServer:
             self._process()
         except MitosisError as error:
             log.error("%s", error)
-            return BROKEN if isinstance(error, MemoryFullError) else UNPROCESSABLE, str(error)
+            return UNPROCESSABLE if isinstance(error, InputError) else BROKEN, str(error)
         except Exception as error:
             log.exception("the case failed")
             return BROKEN, message() if is_exhausted(error) else f"unexpected {type(error).__name__}: {error}"

@@ -60,11 +60,14 @@ class Slide:
     def __exit__(self, *_: object) -> None:
         self._source.close()
 
-    def read(self, x_px: float, y_px: float, width_px: int, height_px: int, scale: float = 1.0) -> RGB:
+    def read(
+        self, x_px: float, y_px: float, width_px: int, height_px: int, scale: float = 1.0, stretched: bool = False
+    ) -> RGB:
         """Read a window as (height_px, width_px, 3) RGB.
 
         The centre of output pixel (row j, column i) lies at level-0 (x_px + i * scale, y_px + j * scale). A coarser
-        level of a pyramid is used where one is fine enough. Outside the image is white.
+        level of a pyramid is used where one is fine enough. Outside the image is white or, ``stretched``, what the
+        image has at its border.
 
         Raises InputError when the file cannot be decoded there.
         """
@@ -74,14 +77,14 @@ class Slide:
         # A level's pixel u covers down level-0 pixels and so has its centre at (u + 0.5) * down - 0.5.
         x, y = (x_px + 0.5) / down - 0.5, (y_px + 0.5) / down - 0.5
         if step == 1.0 and x.is_integer() and y.is_integer():
-            return self._window(level, int(x), int(y), width_px, height_px)
+            return self._window(level, int(x), int(y), width_px, height_px, stretched)
         margin = math.ceil(2 * step) + 1  # what the low-pass filter and the interpolation reach
         left, top = math.floor(x) - margin, math.floor(y) - margin
         wide = math.ceil((width_px - 1) * step) + 2 * margin + 2
         high = math.ceil((height_px - 1) * step) + 2 * margin + 2
         shrink = max(1, int(step / 2))  # a box filter takes most of a large step; Gaussians of its width are slow
         wide, high = (-(-length // shrink) * shrink for length in (wide, high))
-        pixels = self._window(level, left, top, wide, high)
+        pixels = self._window(level, left, top, wide, high, stretched)
         if shrink > 1:
             smaller = cv2.resize(pixels, (wide // shrink, high // shrink), interpolation=cv2.INTER_AREA)
             pixels = np.asarray(smaller, dtype=np.uint8)
@@ -96,15 +99,22 @@ class Slide:
     def coarse(self, scale: float) -> RGB:
         """Read the whole image at ``scale`` level-0 pixels per pixel; memory holds little more than the result.
 
-        Where the pyramid has no level nearby, one is averaged from the coarsest that it has, and stays for next time.
+        Pixel i covers the level-0 pixels from ``i * scale`` to ``(i + 1) * scale``; of the last ones a part may lie
+        outside the image, and counts as what is inside. Where the pyramid has no level nearby, one is averaged from the
+        coarsest that it has, and stays for next time, as a very coarse result does.
         """
         if scale >= FAR * self._level_for(scale).downsample:
             self._source.levels.append(self._averaged(scale))
         width, height = (max(1, math.ceil(v / scale)) for v in (self.width_px, self.height_px))
+        first = (scale - 1) / 2  # the middle of the first pixel, as level-0 pixels have theirs at whole numbers
         strips = [
-            self.read(0, top * scale, width, min(STRIP_PX, height - top), scale) for top in range(0, height, STRIP_PX)
+            self.read(first, first + top * scale, width, min(STRIP_PX, height - top), scale, stretched=True)
+            for top in range(0, height, STRIP_PX)
         ]
-        return np.concatenate(strips)
+        picture = np.concatenate(strips)
+        if scale >= FAR and self._level_for(scale).downsample != scale:
+            self._source.levels.append(Level(picture, scale))
+        return picture
 
     def point_mm(self, points_px: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn (n, 2) level-0 pixels x, y into millimetres: origin + index * spacing.
@@ -131,7 +141,7 @@ class Slide:
         def average(corner: tuple[int, int]) -> None:
             x, y = corner
             wide, high = (square * -(-min(side, n) // square) for n in (level.width_px - x, level.height_px - y))
-            pixels = self._window(level, x, y, wide, high)
+            pixels = self._window(level, x, y, wide, high, stretched=True)
             small = cv2.resize(pixels, (wide // square, high // square), interpolation=cv2.INTER_AREA)
             x, y = x // square, y // square
             out[y : y + small.shape[0], x : x + small.shape[1]] = small
@@ -144,8 +154,8 @@ class Slide:
         fine_enough = [level for level in self._source.levels if level.downsample <= scale * 1.001]
         return max(fine_enough, key=lambda level: level.downsample, default=self._source.levels[0])
 
-    def _window(self, level: Level, x: int, y: int, width: int, height: int) -> RGB:
-        """Read whole level pixels; white outside."""
+    def _window(self, level: Level, x: int, y: int, width: int, height: int, stretched: bool = False) -> RGB:
+        """Read whole level pixels; outside is white or, ``stretched``, as the border is."""
         x1, y1 = max(x, 0), max(y, 0)
         x2, y2 = min(x + width, level.width_px), min(y + height, level.height_px)
         if x1 >= x2 or y1 >= y2:
@@ -159,6 +169,9 @@ class Slide:
             ) from error
         if found.shape[:2] == (height, width):
             return found.copy() if isinstance(level.pixels, np.ndarray) else found
+        if stretched:
+            borders = (y1 - y, y + height - y2, x1 - x, x + width - x2)
+            return np.asarray(cv2.copyMakeBorder(found, *borders, cv2.BORDER_REPLICATE), dtype=np.uint8)
         out = np.full((height, width, 3), WHITE, np.uint8)
         out[y1 - y : y2 - y, x1 - x : x2 - x] = found
         return out

@@ -26,22 +26,32 @@ MARGIN_UM = 100.0
 class TissueMask:
     """A coarse map of a slide: ``kept`` includes the margin, ``tissue`` does not; both (h, w) bool.
 
-    ``scale`` is level-0 pixels per mask pixel.
+    ``scale`` is level-0 pixels per mask pixel: pixel i covers those from ``i * scale`` to ``(i + 1) * scale``.
+    ``size_px`` is the slide's width and height, where the mask reaches beyond them.
     """
 
     tissue: NDArray[np.bool_]
     kept: NDArray[np.bool_]
     scale: float
+    size_px: tuple[int, int] | None = None
 
     def touches(self, x_px: float, y_px: float, side_px: float) -> bool:
-        """Tell whether a square of level-0 pixels holds anything to keep."""
-        x1, y1 = (max(0, int(v / self.scale)) for v in (x_px, y_px))
+        """Tell whether a square of level-0 pixels holds anything to keep, or lies within a mask pixel of it."""
+        x1, y1 = (max(0, int(v / self.scale) - 1) for v in (x_px, y_px))
         x2, y2 = (int(np.ceil((v + side_px) / self.scale)) + 1 for v in (x_px, y_px))
         return bool(self.kept[y1:y2, x1:x2].any())
 
     def area_mm2(self, spacing_um: tuple[float, float]) -> float:
-        """Return the area of tissue, without the margin."""
-        return float(self.tissue.sum()) * self.scale**2 * spacing_um[0] * spacing_um[1] / 1e6
+        """Return the area of tissue on the slide, without the margin."""
+        rows, columns = self.tissue.shape
+        width, height = self.size_px or (columns * self.scale, rows * self.scale)
+        across, down = shares(columns, width / self.scale), shares(rows, height / self.scale)
+        return float(down @ self.tissue @ across) * self.scale**2 * spacing_um[0] * spacing_um[1] / 1e6
+
+
+def shares(count: int, length: float) -> NDArray[np.float64]:
+    """Return which share of each of ``count`` pixels lies within ``length`` of them: 1, but for the last."""
+    return np.clip(length - np.arange(count, dtype=np.float64), 0, 1)
 
 
 def is_tissue(rgb: NDArray[np.uint8], bright: float = BRIGHT, colourless: float = COLOURLESS) -> NDArray[np.bool_]:
@@ -64,10 +74,18 @@ def find_tissue(slide: Slide) -> TissueMask:
 
     A slide that seems to be nothing but glass is kept whole: it may be pale all over.
     """
-    scale = max(1.0, SPACING_UM / slide.spacing.x_um)
-    picture = slide.coarse(scale)
+    picture, scale = coarse_picture(slide)
     tissue = is_tissue(picture, *limits(picture))
     reach = int(np.ceil(MARGIN_UM / (scale * slide.spacing.x_um)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     kept = cv2.dilate(tissue.astype(np.uint8), disc).astype(bool)
-    return TissueMask(tissue, kept if kept.any() else ~kept, scale)
+    return TissueMask(tissue, kept if kept.any() else ~kept, scale, (slide.width_px, slide.height_px))
+
+
+def coarse_picture(slide: Slide) -> tuple[NDArray[np.uint8], float]:
+    """Return the picture that a slide is judged by as a whole, and its scale; the slide keeps it for the next who asks.
+
+    Raises InputError where the slide is damaged.
+    """
+    scale = max(1.0, SPACING_UM / slide.spacing.x_um)
+    return slide.coarse(scale), scale

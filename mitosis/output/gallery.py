@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosis.errors import InputError, OutputError
-from mitosis.evaluation import RADIUS_UM, assign
+from mitosis.evaluation import RADIUS_UM, RECORD_NAME, assign, read_result
 from mitosis.labels import LabelledImage
 from mitosis.output.atomic import write_whole
-from mitosis.output.grand_challenge import FILE_NAME, Points, read_points
+from mitosis.output.grand_challenge import Points
 from mitosis.output.overlay import GREEN, ORANGE, RED, RGB, draw_boxes, write_text
 from mitosis.slide import WHOLE_PX, Slide, open_slide
 
@@ -69,7 +69,7 @@ def write_gallery(
     """
     cells: list[Cell] = []
     for image in images:
-        verdicts = judge(image, read_points(predictions / image.stem / FILE_NAME))
+        verdicts = judge(image, read_result(predictions / image.stem))
         with open_slide(find_image(image, predictions, image_folder), image.spacing_um) as slide:
             cells += cut_cells(slide, verdicts)
             if slide.width_px * slide.height_px <= WHOLE_PX:
@@ -83,7 +83,7 @@ def find_image(image: LabelledImage, predictions: Path, image_folder: Path | Non
     if image_folder:
         path = image_folder / image.file_name
     else:
-        record = predictions / image.stem / "run.json"
+        record = predictions / image.stem / RECORD_NAME
         try:
             path = Path(json.loads(record.read_text())["slide"]["path"])
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 
 from mitosis.config import one_line
 from mitosis.detections import MITOTIC_FIGURE, NON_MITOTIC_FIGURE
-from mitosis.errors import InputError, OutputError
+from mitosis.errors import InputError
 from mitosis.output.atomic import write_whole
 
 FILE_NAME = "mitotic-figures.json"
 PART = 4096  # points that are in memory as text at a time
-NOT_FINITE = "a coordinate is not finite, or a probability not within 0 and 1; this is a bug, please report it"
+NOT_FINITE = "a coordinate is not finite, or a probability not within 0 and 1"
 VERSION = {"major": 1, "minor": 0}
 EVALUATOR_MM = (-0.0075, 10.0)  # MIDOG's evaluator refuses coordinates outside: it takes them for pixels
 MM_DIGITS, PROBABILITY_DIGITS = 7, 6  # 0.1 nm, and far below what the scores mean: the same input, the same bytes
+
+
+class InvalidDocumentError(ValueError):
+    """Not what the platform accepts. In what is about to be written that is a bug, so this is no MitosisError."""
 
 
 class Points(NamedTuple):
@@ -42,12 +46,12 @@ def write_points(path: Path, points: Points) -> None:
     """Write the file whole or not at all, in the order of the points; memory does not grow with their number.
 
     All numbers are checked, and the first ``PART`` points with the whole document against the platform's schema: the
-    rest has their form. Raises OutputError when a value is not finite, a probability is outside 0..1, or the file
-    cannot be written.
+    rest has their form. Raises InvalidDocumentError when a value is not finite or a probability is outside 0..1, and
+    OutputError when the file cannot be written.
     """
     check(to_document(part(points, 0)))
     if not (np.isfinite(points.xy_mm).all() and ((points.probability >= 0) & (points.probability <= 1)).all()):
-        raise OutputError(f"{FILE_NAME}: {NOT_FINITE}")
+        raise InvalidDocumentError(f"{FILE_NAME}: {NOT_FINITE}")
     write_whole(path, pieces(points))
 
 
@@ -87,13 +91,13 @@ def to_document(points: Points) -> dict[str, Any]:
 
 
 def check(document: object) -> None:
-    """Raise OutputError unless the document is what the platform accepts."""
+    """Raise InvalidDocumentError unless the document is what the platform accepts."""
     for error in validator().iter_errors(document):
         place = "/".join(map(str, error.path)) or "document"
-        raise OutputError(f"{FILE_NAME}: {place}: {error.message}; this is a bug, please report it")
+        raise InvalidDocumentError(f"{FILE_NAME}: {place}: {error.message}")
     numbers = [value for point in document["points"] for value in (*point["point"], point["probability"])]  # type: ignore[index]
     if not np.isfinite(numbers).all():
-        raise OutputError(f"{FILE_NAME}: {NOT_FINITE}")
+        raise InvalidDocumentError(f"{FILE_NAME}: {NOT_FINITE}")
 
 
 @cache
@@ -108,7 +112,7 @@ def read_points(path: Path) -> Points:
     try:
         document = json.loads(path.read_text())
         check(document)
-    except (OSError, ValueError, OutputError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: is no valid {FILE_NAME} ({one_line(error)[:200]}); detect again") from error
     rows = document["points"]
     return Points(

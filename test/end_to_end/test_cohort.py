@@ -79,6 +79,7 @@ def test_a_folder_is_complete(slides: Path, tmp_path: Path) -> None:
                       and y1 <= float(f["y_px"]) + 0.51 and float(f["y_px"]) + 0.49 <= y2]  # fmt: skip
             assert len(inside) == spot["properties"]["measurements"]["count"]
         assert run["slide"]["spacing_source"].startswith("TIFF")
+        assert run["slide"]["origin_mm"] == [0.0, 0.0]
         assert "OpenVINO" in run["runtime"]["detector"]
         assert run["result"]["mitotic_count"] == hotspots[0]["properties"]["measurements"]["count"]
         assert sorted(run["files"]) == sorted(set(FILES) - {"run.json"})

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,81 @@ def test_labels_of_another_form_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"images": []}))
     with pytest.raises(InputError, match=r"a\.json"):
         read_labels(tmp_path / "a.json")
+
+
+def document(**annotation: Any) -> dict[str, Any]:
+    """Two good images, and two annotations of which the second differs as told."""
+    good = {"image_id": 7, "category_id": 1, "bbox": [100, 200, 150, 250]}
+    return {
+        "categories": [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "not mitotic figure"}],
+        "images": [{"id": n, "file_name": f"{n}.tiff", "spacing_um": 0.25, "split": "test"} for n in (7, 8)],
+        "annotations": [good, good | {"id": 33} | annotation],
+    }
+
+
+def labels(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"bbox": [900, 800, 50, 50]}, "COCO"),
+        ({"bbox": [10, 800, 50, 50]}, "COCO"),
+        ({"bbox": [10, 10, 10, 60]}, "COCO"),
+        ({"bbox": [10, 10, float("nan"), 60]}, "COCO"),
+        ({"image_id": 9}, "no image of id 9"),
+    ],
+)
+def test_an_annotation_that_cannot_be_meant_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=rf"a\.json: annotation 33: .*{reason}"):
+        read_labels(labels(tmp_path / "a.json", document(**change)))
+    no_id = document(**change)
+    del no_id["annotations"][1]["id"]
+    with pytest.raises(InputError, match=rf"a\.json: annotation at place 1: .*{reason}"):
+        read_labels(labels(tmp_path / "a.json", no_id))
+
+
+def test_categories_are_known_by_any_spelling_or_refused(tmp_path: Path) -> None:
+    content = document(category_id=2)
+    for mitotic, other in (("Mitotic Figure", "Hard_Negative"), ("MITOSIS", "non-mitotic figure")):
+        content["categories"] = [{"id": 1, "name": mitotic}, {"id": 2, "name": other}, {"id": 3, "name": "unused"}]
+        first, second = read_labels(labels(tmp_path / "a.json", content))
+        assert (len(first.mitotic_figures_px), len(first.look_alikes_px)) == (1, 1)
+        assert (len(second.mitotic_figures_px), len(second.look_alikes_px)) == (0, 0)
+    content["categories"][1]["name"] = "mitotic figures?"
+    with pytest.raises(InputError, match=r"a\.json: annotation 33: .*'mitotic figures\?'"):
+        read_labels(labels(tmp_path / "a.json", content))
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    content = document()
+    content["images"][1]["file_name"] = "7.svs"
+    with pytest.raises(InputError, match=r"a\.json: 7\.tiff and 7\.svs share the stem '7'"):
+        read_labels(labels(tmp_path / "a.json", content))
+    content["images"][1]["split"] = "val"  # they are then scored apart
+    assert len(read_labels(labels(tmp_path / "a.json", content), "test")) == 1
+    content["images"][1] |= {"file_name": "8.tiff", "id": 7}
+    with pytest.raises(InputError, match=r"a\.json: two images have id 7"):
+        read_labels(labels(tmp_path / "a.json", content))
+
+
+def test_the_origin_of_run_json_is_subtracted(tmp_path: Path) -> None:
+    labelled, origin = image("a", "one", 5), np.array([12.5, -3.0])
+    xy_mm = labelled.mitotic_figures_px * 0.25e-3 + origin
+    write_points(tmp_path / "a/mitotic-figures.json", Points(xy_mm, np.ones(5, bool), np.ones(5)))
+    assert evaluate(tmp_path, [labelled]).total == Counts(0, 5, 5)
+    for content, expected in (
+        ({"slide": {"origin_mm": origin.tolist()}}, Counts(5, 0, 0)),
+        ({"slide": {}}, Counts(0, 5, 5)),  # of an earlier version
+    ):
+        (tmp_path / "a/run.json").write_text(json.dumps(content))
+        assert evaluate(tmp_path, [labelled]).total == expected
+    for text in ("", "{}", '{"slide": {"origin_mm": [1]}}'):
+        (tmp_path / "a/run.json").write_text(text)
+        with pytest.raises(InputError, match=r"run\.json.*detect again"):
+            evaluate(tmp_path, [labelled])
 
 
 @pytest.mark.data

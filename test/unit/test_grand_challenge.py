@@ -10,6 +10,7 @@ import pytest
 
 from mitosis.errors import InputError, OutputError
 from mitosis.output.grand_challenge import (
+    InvalidDocumentError,
     Points,
     check,
     evaluator_problems,
@@ -18,6 +19,7 @@ from mitosis.output.grand_challenge import (
     to_document,
     write_points,
 )
+from mitosis.terminal import run_command
 
 
 def points(count: int = 3) -> Points:
@@ -50,7 +52,7 @@ def test_numbers_beyond_the_first_part_are_checked_too(tmp_path: Path, monkeypat
     for column, value in (("xy_mm", np.nan), ("probability", np.inf), ("probability", 1.1)):
         bad = points(20)
         getattr(bad, column)[15] = value
-        with pytest.raises(OutputError):
+        with pytest.raises(InvalidDocumentError):
             write_points(tmp_path / "a.json", bad)
     assert not list(tmp_path.iterdir())
 
@@ -82,14 +84,25 @@ def change(path: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_invalid_documents_are_refused(path: str, value: Any) -> None:
-    with pytest.raises(OutputError):
+    with pytest.raises(InvalidDocumentError):
         check(change(path, value))
+
+
+def test_our_own_bad_numbers_are_a_bug_and_not_the_inputs_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the tests keep their own
+    bad = points()
+    bad.probability[1] = np.nan
+    with pytest.raises(SystemExit, match="70"):
+        run_command(lambda: write_points(tmp_path / "a.json", bad), debug=False)
+    assert "report it" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_point_without_probability_is_refused() -> None:
     document = to_document(points())
     del document["points"][0]["probability"]
-    with pytest.raises(OutputError):
+    with pytest.raises(InvalidDocumentError):
         check(document)
 
 

@@ -193,7 +193,7 @@ def test_many_circles_in_time() -> None:
 def half_tissue() -> TissueMask:
     """Return a slide of 4000 x 4000 px whose left half is tissue, mapped at 32 px."""
     tissue = np.zeros((125, 125), bool)
-    tissue[:, :62] = True  # to 61.5 * 32 = 1968 px
+    tissue[:, :62] = True  # to 62 * 32 = 1984 px
     return TissueMask(tissue, tissue, 32.0)
 
 
@@ -212,11 +212,11 @@ def test_a_field_moves_onto_the_tissue(shape: Shape) -> None:
 def test_a_field_on_an_edge_states_its_tissue(shape: Shape) -> None:
     """Two figures on either side of the edge: the field spans it, whole in area and partly tissue."""
     across = 280.0 if shape is Shape.RECTANGLE else 240.0
-    points = np.array([[1968 - across, 2000.0], [1968 + across, 2000.0]])
+    points = np.array([[1984 - across, 2000.0], [1984 + across, 2000.0]])
     (spot,) = find_hotspots(points, np.ones(2), 0.5, (4000, 4000), (0.25, 0.25), 0.02, 1, shape, half_tissue())
     assert spot.count == (2 if 2 * across <= 2 * spot.radii_px[0] else 1)
     assert spot.area_mm2 == pytest.approx(0.02)
-    exact = sum(spot.holds(np.array([[x, y]]))[0] for x in range(1400, 1968, 4) for y in range(1600, 2400, 4)) * 16
+    exact = sum(spot.holds(np.array([[x, y]]))[0] for x in range(1400, 1984, 4) for y in range(1600, 2400, 4)) * 16
     assert spot.tissue_mm2 == pytest.approx(exact * 0.25**2 / 1e6, rel=0.02)
     assert spot.per_mm2 == pytest.approx(spot.count / 0.02)
 

@@ -10,7 +10,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from mitosis.errors import InputError
+from mitosis.errors import (
+    BundleError,
+    InputError,
+    MemoryFullError,
+    OutputError,
+    RuntimeUnavailableError,
+    SpacingError,
+)
+from mitosis.output.grand_challenge import InvalidDocumentError
 from mitosis.serving import CaseServer
 
 
@@ -41,6 +49,12 @@ def raising(error: Exception) -> Callable[[], None]:
     ("error", "status", "reason"),
     [
         (InputError("a.tiff: is truncated"), 422, "a.tiff: is truncated"),
+        (SpacingError("a.tiff: states no spacing"), 422, "a.tiff: states no spacing"),
+        (MemoryFullError("a.tiff: the memory is full"), 500, "a.tiff: the memory is full"),
+        (OutputError("/output: cannot be written"), 500, "/output: cannot be written"),
+        (BundleError("model: damaged"), 500, "model: damaged"),
+        (RuntimeUnavailableError("no GPU"), 500, "no GPU"),
+        (InvalidDocumentError("not finite"), 500, "unexpected InvalidDocumentError: not finite"),
         (MemoryError(), 500, "the memory is full"),
         (ValueError("a bug"), 500, "unexpected ValueError: a bug"),
     ],

@@ -12,8 +12,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mitosis.labels import read_labels
+from mitosis.readers import Level
 from mitosis.slide import open_slide
-from mitosis.tissue import find_tissue, is_tissue, limits
+from mitosis.tissue import coarse_picture, find_tissue, is_tissue, limits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from draw_tissue import MITOSES, Tissue, draw_background
@@ -36,6 +37,70 @@ def test_glass_and_tissue(tmp_path: Path) -> None:
     assert mask.touches(5200, 3000, 512)  # within the margin of 400 px
     assert not mask.touches(5600, 3000, 512)
     assert not mask.touches(9000, 100, 512)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("pyramid", [True, False])
+@pytest.mark.parametrize(("width", "height"), [(100, 100), (520, 520), (512, 512), (1100, 777), (31, 20)])
+def test_tissue_all_over_is_as_large_as_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int, pyramid: bool, whole: bool
+) -> None:
+    """No pixel of the mask counts beyond the image, and none on its border is half glass."""
+    if not whole:
+        monkeypatch.setattr("mitosis.slide.WHOLE_PX", 0)
+    rgb = np.full((height, width, 3), (200, 202, 201), np.uint8)  # only a little darker than what is never glass
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(rgb, tile=(64, 64), subifds=1 if pyramid else None, **TAGS)
+        if pyramid:
+            file.write(rgb[: height // 4, : width // 4], tile=(64, 64), subfiletype=1, **TAGS)
+    with open_slide(tmp_path / "a.tif") as slide:
+        mask = find_tissue(slide)
+        picture = slide.coarse(mask.scale)
+    assert mask.area_mm2((0.25, 0.25)) == pytest.approx(width * height * 0.25**2 / 1e6)
+    assert np.abs(picture.astype(int) - rgb[0, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_mask_pixel_is_what_it_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    """Tissue on single squares of the grid, at borders and corners too, is found there and nowhere else."""
+    if not whole:
+        monkeypatch.setattr("mitosis.slide.WHOLE_PX", 0)
+    cells = np.zeros((20, 30), bool)
+    cells[[0, 0, 7, 19, 19, 12], [0, 29, 11, 0, 29, 20]] = True
+    rgb = np.full((20 * 32, 30 * 32, 3), 245, np.uint8)
+    rgb[np.kron(cells, np.ones((32, 32), bool)) > 0] = (150, 90, 150)
+    tifffile.imwrite(tmp_path / "a.tif", rgb, tile=(64, 64), **TAGS)
+    with open_slide(tmp_path / "a.tif") as slide:
+        mask = find_tissue(slide)
+        again = find_tissue(slide)
+    np.testing.assert_array_equal(mask.tissue, cells)
+    np.testing.assert_array_equal(again.tissue, cells)
+    assert mask.area_mm2((0.25, 0.25)) == pytest.approx(6 * 0.008**2)
+
+
+@pytest.mark.parametrize("spacing_um", [0.2273, 0.25, 0.31, 0.5])
+def test_a_figure_at_the_border_is_kept(tmp_path: Path, spacing_um: float) -> None:
+    """Half a nucleus that the image's edge cuts, alone on glass, whose last mask pixels lie mostly outside."""
+    for x, y in ((0, 300), (1051, 300), (500, 0), (500, 771), (1051, 771)):
+        rgb = np.full((772, 1052, 3), 243, np.uint8)
+        cv2.circle(rgb, (x, y), round(5 / spacing_um), (70, 40, 100), -1)
+        tifffile.imwrite(tmp_path / "a.tif", rgb, **TAGS)
+        with open_slide(tmp_path / "a.tif", spacing_um) as slide:
+            mask = find_tissue(slide)
+        assert mask.tissue[int(y / mask.scale), int(x / mask.scale)], (x, y)
+        assert mask.touches(max(0, x - 25), max(0, y - 25), 50)
+
+
+def test_the_coarse_picture_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitosis.slide.WHOLE_PX", 0)
+    rgb = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", rgb, tile=(64, 64), **TAGS)
+    with open_slide(tmp_path / "a.tif", 0.2273) as slide:
+        first, scale = coarse_picture(slide)
+        slide._source.levels[0] = Level(None, 1.0)  # whatever reads it fails
+        second, _ = coarse_picture(slide)
+    assert scale == pytest.approx(35.2, abs=0.01)
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("colour", [(235, 215, 228), (205, 200, 210), (240, 200, 240), (150, 110, 160)])
