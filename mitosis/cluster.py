@@ -34,7 +34,7 @@ from mitosis.inputs import check_names
 from mitosis.pipeline import Model, Progress, load_model
 from mitosis.provenance import RUN_NAME
 from mitosis.results import Options, attempt
-from mitosis.summary import Summary, concluded
+from mitosis.summary import Summary, begin, concluded
 from mitosis.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -109,8 +109,10 @@ def detect_on_worker(
         except MitosisError as error:
             return Summary(path.name, error=type(error)(f"worker {worker.address}: {error}"))
 
+        name = ascii(path.name)  # Dask's messages hold no name that is not UTF-8
+
         def tell(done: int, total: int) -> None:
-            worker.log_event(topic, {"slide": path.name, "done": done, "total": total})
+            worker.log_event(topic, {"slide": name, "done": done, "total": total})
 
         return attempt(path, output, model, options, overwrite, seldom(tell))
 
@@ -136,6 +138,7 @@ def process_on_cluster(
     Raises what that raises, and RuntimeUnavailableError where the scheduler cannot be reached or is lost.
     """
     check_names(paths)
+    begin(output)
     output = output.absolute()
     topic = f"mitosis-{uuid.uuid4()}"
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import glob
+import json
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mitosis.errors import InputError
+from mitosis.provenance import RUN_NAME
 from mitosis.slide import IMAGE_SUFFIXES
+
+log = logging.getLogger(__name__)
 
 
 def check_names(paths: Sequence[Path]) -> None:
@@ -21,10 +27,19 @@ def check_names(paths: Sequence[Path]) -> None:
 
 def images_in(folder: Path) -> list[Path]:
     """Return the images directly in a folder, by name; raises InputError where there is none."""
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = [path for path in found if not is_result(path)]
     if not found:
         raise InputError(f"{folder}: no image there; put one of {', '.join(IMAGE_SUFFIXES)} into it")
     return found
+
+
+def is_result(path: Path) -> bool:
+    """Tell whether a file was written by an earlier run: run.json beside it lists it."""
+    try:
+        return path.name in json.loads((path.parent / RUN_NAME).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def find_slides(given: Sequence[Path]) -> list[Path]:
@@ -32,22 +47,51 @@ def find_slides(given: Sequence[Path]) -> list[Path]:
 
     Raises InputError for a folder or a manifest without slides. A file that does not exist is kept, and fails by name.
     """
-    return list(dict.fromkeys(path for one in given for path in expand(one)))
+    found: dict[tuple[str, str], Path] = {}
+    for path in (path for one in given for path in expand(one)):
+        # The same file, however it is named; but links of other names are slides of their own, with own results.
+        found.setdefault((path.name, os.path.realpath(path)), path)
+    return list(found.values())
 
 
 def expand(given: Path) -> Iterator[Path]:
     """Yield the slides that one argument stands for."""
     if given.is_dir():
         yield from images_in(given)
+    elif not given.exists() and glob.has_magic(str(given)):
+        yield from expand_glob(given)
     elif given.suffix.lower() == ".csv":
         yield from read_manifest(given)
-    elif not given.exists() and glob.has_magic(str(given)):
-        found = sorted(map(Path, glob.glob(str(given), recursive=True)))  # noqa: PTH207 - may be absolute
-        if not found:
-            raise InputError(f"{given}: matches no file; check the pattern")
-        yield from found
     else:
         yield given
+
+
+def expand_glob(pattern: Path) -> Iterator[Path]:
+    """Yield the slides that a pattern matches: images, and what folders and manifests among the matches stand for.
+
+    What holds no slide is passed over, and so are results of earlier runs; raises InputError where nothing is left.
+    """
+    matches = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207 - may be absolute
+    if not matches:
+        raise InputError(f"{pattern}: matches no file; check the pattern")
+    found: list[Path] = []
+    reasons: list[InputError] = []
+    for path in matches:
+        suffix = path.suffix.lower()
+        try:
+            if path.is_dir():
+                found += images_in(path)
+            elif suffix == ".csv" and not is_result(path):
+                found += read_manifest(path)
+            elif suffix in IMAGE_SUFFIXES and not is_result(path):
+                found.append(path)
+        except InputError as error:
+            log.log(logging.WARNING if suffix == ".csv" else logging.DEBUG, "%s; passed over", error)
+            reasons.append(error)
+    if not found:
+        reason = f"{pattern}: matches no image; those end in {', '.join(IMAGE_SUFFIXES)}"
+        raise reasons[0] if reasons else InputError(reason)
+    yield from found
 
 
 def read_manifest(path: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, Shape, find_hotspots
 from mitosis.inputs import check_names
 from mitosis.memory import said_of
 from mitosis.output.asap import ASAP_NAME, write_asap
-from mitosis.output.atomic import remove_leftovers
+from mitosis.output.atomic import remove, remove_leftovers
 from mitosis.output.geojson import DETECTIONS_NAME, HOTSPOTS_NAME, detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
 from mitosis.output.overlay import OVERLAY_NAME, write_overlay
@@ -29,7 +29,7 @@ from mitosis.pipeline import Model, Progress, detect
 from mitosis.provenance import RUN_NAME, finished_result, settings, write_run
 from mitosis.slide import WHOLE_PX, Slide, open_slide
 from mitosis.stopwatch import Stopwatch, TimedNetwork
-from mitosis.summary import Summary, concluded
+from mitosis.summary import Summary, begin, concluded
 from mitosis.terminal import SlideProgress
 from mitosis.tissue import TissueMask, find_tissue
 
@@ -48,13 +48,18 @@ class Options:
     spacing_um: float | None = None
     overlay: bool = True
     hotspot_area_mm2: float = DEFAULT_AREA_MM2
-    hotspots: int = 3
+    hotspots: int = 3  # at least one: the mitotic count is that of the first
     report: bool = True
     asap: bool = False
     tissue_mask: bool = True  # for slides too large to be decoded whole
     hotspot_shape: Shape = Shape.RECTANGLE
     parquet: bool = False
     adaptive_threshold: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError where no field would be looked for: the count would be 0 whatever is on the slide."""
+        if self.hotspots < 1:
+            raise InputError(f"--hotspots {self.hotspots}: the mitotic count is that of hotspot 1; ask for 1 or more")
 
 
 def to_points(slide: Slide, rows: Detections) -> Points:
@@ -78,10 +83,12 @@ def process_slide(
 ) -> Summary:
     """Detect on one slide and fill its folder; run.json comes last. Raises MitosisError.
 
-    What an earlier run left in the folder goes as soon as the slide is open: a folder without run.json, as a killed run
-    leaves it, is filled anew, and no file of other settings stays behind.
+    What an earlier run left in the folder goes first: a folder without run.json, as a killed or failed run leaves it,
+    holds no older result and is filled anew. Only a slide that is gone, as on a drive not mounted today, keeps its own.
     """
     began, watch = datetime.now(UTC), Stopwatch()
+    if path.is_file():
+        clear(folder)
     if options.parquet:
         check_parquet()
     with said_of(path), watch("opening"):
@@ -89,7 +96,6 @@ def process_slide(
     with said_of(path), slide:
         slide.stopwatch = watch
         wanted = settings(path, model, asdict(options))
-        clear(folder)
         with watch("tissue"):
             tissue = find_tissue(slide)
             if options.adaptive_threshold:
@@ -113,10 +119,14 @@ def process_slide(
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left in a slide's folder, first the mark that it was finished; other files stay."""
-    for name in (RUN_NAME, *RESULT_NAMES):
-        (folder / name).unlink(missing_ok=True)
-    remove_leftovers(folder)
+    """Remove what an earlier run left in a slide's folder, first the mark that it was finished; other files stay.
+
+    Raises OutputError.
+    """
+    names = (RUN_NAME, *RESULT_NAMES)
+    for name in names:
+        remove(folder / name)
+    remove_leftovers(folder, names)
 
 
 def hotspots_of(slide: Slide, rows: Detections, model: Model, options: Options, tissue: TissueMask) -> list[Hotspot]:
@@ -191,10 +201,11 @@ def process_slides(
 ) -> list[Summary]:
     """Fill ``output/<stem>/`` for every slide; one that fails does not stop the rest, a finished one is skipped.
 
-    Prints a table at the end and writes it to ``output/summary.csv``. Raises InputError then, naming how many failed
-    and why the first did.
+    Prints a table at the end and writes it to ``output/summary.csv``. Raises then what ``concluded`` raises, and
+    OutputError at once where nothing can be written to ``output``.
     """
     check_names(paths)
+    begin(output)
     summaries = []
     with SlideProgress(len(paths)) as shown:
         for path in paths:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.table import Table
 
 from mitosis.errors import InputError, MitosisError
-from mitosis.output.atomic import write_whole
+from mitosis.output.atomic import check_folder, remove, write_whole
 from mitosis.terminal import console
 
 SUMMARY_NAME = "summary.csv"
@@ -62,18 +62,27 @@ class Summary:
         return (self.name, self.status, found["mitotic_count"], *spot, *counts, seconds, None)
 
 
-def concluded(summaries: list[Summary], output: Path) -> list[Summary]:
-    """Print the table, write ``output/summary.csv`` and return the summaries.
+def begin(output: Path) -> None:
+    """Make the folder of all results and remove an older command's table; raises OutputError where that fails."""
+    check_folder(output)
+    remove(output / SUMMARY_NAME)
 
-    Raises InputError where slides failed, a lone slide's own error; OutputError where the table cannot be written.
+
+def concluded(summaries: list[Summary], output: Path) -> list[Summary]:
+    """Write ``output/summary.csv``, print the table and return the summaries.
+
+    Raises where slides failed: a lone slide's own error; of many, one of the kind that all failures share, InputError
+    where only some are the input's fault. Raises OutputError where the table cannot be written.
     """
     failed = [s.error for s in summaries if s.error]
+    write_whole(output / SUMMARY_NAME, to_csv(summaries).encode(errors="backslashreplace"))
     if len(failed) == 1 and len(summaries) == 1:
         raise failed[0]
     console.print(summary_table(summaries))
-    write_whole(output / SUMMARY_NAME, to_csv(summaries).encode())
     if failed:
-        raise InputError(f"{len(failed)} of {len(summaries)} images failed, the others are done; first: {failed[0]}")
+        mixed = len({type(error) for error in failed}) > 1 and any(isinstance(error, InputError) for error in failed)
+        kind = InputError if mixed else type(failed[0])
+        raise kind(f"{len(failed)} of {len(summaries)} images failed, the others are done; first: {failed[0]}")
     return summaries
 
 

@@ -20,12 +20,12 @@ from mitosis.memory import is_exhausted, message
 TERMINATED = 128 + signal.SIGTERM
 
 log = logging.getLogger(__name__)
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)  # brackets and colons in names are not commands
 
 
 def progress_bar() -> Progress:
     """Return a bar with a count and the time left, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console)
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mitosis.config import one_line
 from mitosis.errors import OutputError
 
-LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # what mkstemp calls the hidden neighbours below
+RANDOM = "[a-z0-9_]{8}"  # what mkstemp adds to the names of the hidden neighbours below
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the hidden neighbours that a killed process left in a folder of results."""
+def check_folder(folder: Path) -> None:
+    """Make a folder, if it is not there, and see that files can be made in it; raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({one_line(error)}); choose a writable --output") from error
+
+
+def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
+    """Remove the hidden neighbours of files called ``names`` that a killed process left; raises OutputError."""
+    leftover = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.{RANDOM}")
     for path in folder.glob(".*"):
-        if LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+        if leftover.fullmatch(path.name):
+            remove(path)
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:

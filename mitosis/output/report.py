@@ -34,14 +34,16 @@ GALLERY = 80  # crops of mitotic figures at the most, and as many rejected ones
 HEAT_UM = 150.0  # standard deviation of the heat map's kernel, a high-power field's radius being some 270 um
 LARGEST_HEAT = 0.03  # of the thumbnail's longer side: on a small region the map would cover everything
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 82)
+PARTS = 10_000  # in which the page states probabilities
 CHART = {"left": 38, "width": 330, "height": 120}  # of the counts by threshold, in the drawing's units
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One picture of the gallery; ``order`` is its place by falling probability."""
+    """One picture of the gallery: of candidate ``number``; ``order`` is its place by falling probability."""
 
     image: str
+    number: int
     order: int
     counted: bool
     hotspot: int
@@ -70,7 +72,7 @@ def write_report(
     chart = chart_of(data)
     places = np.rint(centres_px(rows) / scale).astype(int)
     data |= {"x": places[:, 0].tolist(), "y": places[:, 1].tolist(), "tissue": tissue_mm2, "scale": scale}
-    data |= {"usual": model.config.classifier_threshold, "chart": CHART}
+    data |= {"usual": model.config.classifier_threshold, "parts": PARTS, "chart": CHART}
     about = model.bundle.description
     page = template().render(
         name=slide.path.name,
@@ -93,7 +95,7 @@ def write_report(
         chart=chart,
         data=data,
     )
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(errors="backslashreplace"))  # a file name need not be UTF-8
 
 
 def provenance(slide: Slide, model: Model) -> list[tuple[str, str]]:
@@ -118,21 +120,25 @@ def template() -> jinja2.Template:
 
 
 def page_data(rows: Detections, hotspots: list[Hotspot]) -> dict[str, Any]:
-    """Return what the slider counts with: each candidate's probability in thousandths and its hotspot's rank or 0."""
+    """Return what the slider counts with, of each candidate.
+
+    ``p`` is its probability in ten-thousandths, ``yes`` whether the run counted it, ``spot`` its hotspot's rank or 0.
+    """
     # Rounded down: a candidate is counted here from the same threshold on as everywhere else.
-    thousandths = np.floor(rows["probability"] * 1000 + 1e-3).astype(int)
-    return {"p": thousandths.tolist(), "spot": hotspot_ranks(centres_px(rows), hotspots).tolist()}
+    parts = np.floor(rows["probability"].astype(np.float64) * PARTS + 1e-3).astype(int)
+    ranks = hotspot_ranks(centres_px(rows), hotspots)
+    return {"p": parts.tolist(), "yes": rows["is_mitotic_figure"].astype(int).tolist(), "spot": ranks.tolist()}
 
 
 def chart_of(data: dict[str, Any]) -> dict[str, Any]:
     """Return the drawing of the counts by threshold, of the slide and of its first hotspot."""
     probability, spot = np.array(data["p"], int), np.array(data["spot"], int)
-    thresholds = np.arange(0, 1001, 10)
+    thresholds = np.arange(0, PARTS + 1, PARTS // 100)
     whole, first = (len(p) - np.searchsorted(np.sort(p), thresholds) for p in (probability, probability[spot == 1]))
     top = max(int(whole.max(initial=0)), 1)
 
     def line(counts: NDArray[np.int64]) -> str:
-        x = CHART["left"] + CHART["width"] * thresholds / 1000
+        x = CHART["left"] + CHART["width"] * thresholds / PARTS
         y = CHART["height"] * (1 - 0.95 * counts / top)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
@@ -158,6 +164,7 @@ def choose_crops(slide: Slide, rows: Detections, hotspots: list[Hotspot]) -> tup
         crops.append(
             Crop(
                 data_uri(rgb, ".jpg"),
+                int(chosen[place]),
                 place,
                 bool(row["is_mitotic_figure"]),
                 int(ranks[place]),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import mitosis.results
 from mitosis import detect as detect_slide
 from mitosis import load_model, open_slide
 from mitosis.detections import centres_px
-from mitosis.errors import InputError
+from mitosis.errors import InputError, OutputError
 from mitosis.inputs import find_slides
 from mitosis.results import Options, process_slides
 
@@ -226,6 +227,58 @@ def test_a_slide_that_is_gone_keeps_its_result(slides: Path, tmp_path: Path) -> 
     assert detect(one, "--output", tmp_path / "out")[0] == 2
     assert content(tmp_path / "out") == before
     assert (tmp_path / "out/one/run.json").exists()
+
+
+def test_a_failed_slide_leaves_no_older_result(slides: Path, tmp_path: Path) -> None:
+    """A lone one: neither its folder nor the table may go on telling of the image that it was."""
+    one, out = tmp_path / "one.tiff", tmp_path / "out"
+    one.write_bytes((slides / "part0.tiff").read_bytes())
+    assert detect(one, "--output", out)[0] == 0
+    (out / "one/notes.txt").write_text("mine")
+    one.write_bytes(b"II*\0nonsense")
+    code, err = detect(one, "--output", out)
+    assert code == 2, err
+    assert [p.name for p in (out / "one").iterdir()] == ["notes.txt"]
+    (line,) = summary(out)
+    assert (line["slide"], line["status"]) == ("one.tiff", "failed")
+    assert "one.tiff" in line["reason"]
+
+
+def test_names_of_any_kind(slides: Path, tmp_path: Path) -> None:
+    """A folder that looks like markup's end, a name that looks like markup, and one in Latin-1."""
+    folder = tmp_path / "q[/y]"
+    folder.mkdir(parents=True)
+    latin = os.fsdecode(b"caf\xe9.tiff")
+    for name in ("case[a].tiff", latin):
+        (folder / name).write_bytes((slides / "part0.tiff").read_bytes())
+    (folder / "broken.tiff").write_bytes(b"II*\0nonsense")
+    code, err = detect(folder, "--output", tmp_path / "out")
+    assert code == 2, err
+    assert "1 of 3 images failed" in err.splitlines()[-1]
+    assert "q[/y]/broken.tiff" in err.splitlines()[-1]
+    found = {line["slide"]: line["status"] for line in summary(tmp_path / "out")}
+    assert found == {"broken.tiff": "failed", "case[a].tiff": "done", "caf\\udce9.tiff": "done"}
+    assert "│ case[a].tiff" in err
+    assert "caf\\udce9.tiff" in (tmp_path / "out" / Path(latin).stem / "report.html").read_text(encoding="utf-8")
+    assert "3 slides" in err
+
+
+@pytest.mark.parametrize("output", ["file", "file/deeper", "/proc/nope"])
+def test_an_unusable_output_is_noticed_at_once(slides: Path, tmp_path: Path, output: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, err = detect(slides / "part0.tiff", "--output", tmp_path / output)
+    assert code == 6, err
+    assert str(tmp_path / output) in err.splitlines()[-1]
+    assert "choose a writable --output" in err.splitlines()[-1]
+    assert "1/1" not in err  # the slide was not begun
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_file_in_the_way_of_a_slides_folder(slides: Path, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "part0").write_text("in the way")
+    with pytest.raises(OutputError, match="choose a writable --output"):
+        process_slides([slides / "part0.tiff"], tmp_path, load_model(root / "model"), Options())
+    assert [line["status"] for line in summary(tmp_path)] == ["failed"]
 
 
 def test_a_pattern_without_match(tmp_path: Path) -> None:

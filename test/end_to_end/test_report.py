@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 
-from mitosis.detections import empty_detections
+from mitosis.detections import centres_px, empty_detections
 from mitosis.hotspot import find_hotspots
 from mitosis.output.report import GALLERY, page_data, write_report
 from mitosis.pipeline import load_model
@@ -144,6 +145,48 @@ def test_a_link_sets_the_threshold(folder: Path, tmp_path: Path) -> None:
         check_counts(browser, folder, 0.5)
 
 
+@needs_browser
+@pytest.mark.parametrize("threshold", [0.0745, 0.07453])
+def test_a_threshold_off_the_sliders_steps(tmp_path: Path, threshold: float) -> None:
+    """As a config or an adapted threshold may be: the page says what the files say, and again after going back."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((600, 600, 3), 180, np.uint8))
+    rows = empty_detections(201)
+    rows["x1"] = rows["y1"] = np.linspace(10, 500, len(rows))
+    rows["x2"], rows["y2"] = rows["x1"] + 50, rows["y1"] + 50
+    rows["probability"] = np.linspace(0.07, 0.09, len(rows))
+    rows["probability"][:80] = np.linspace(0.0744, 0.0746, 80)
+    rows["is_mitotic_figure"] = rows["probability"] >= threshold
+    model = load_model(ROOT / "model")
+    model = replace(model, config=model.config.model_copy(update={"classifier_threshold": threshold}))
+    spots = find_hotspots(centres_px(rows), rows["probability"], threshold, (600, 600), (0.25, 0.25), 0.002)
+    with open_slide(tmp_path / "a.png", 0.25) as slide:
+        write_report(tmp_path / "report.html", slide, model, rows, spots, find_tissue(slide))
+
+    def check(browser: Browser, kept: np.ndarray) -> None:
+        assert int(text(browser, "#count")) == kept.sum()
+        assert int(text(browser, "#rejected")) == (~kept).sum()
+        for spot in spots:
+            inside = kept & spot.holds(centres_px(rows))
+            assert int(text(browser, f"td[data-spot='{spot.rank}']")) == inside.sum()
+        shown = browser.run("document.querySelectorAll('#counted figure.yes').length")
+        assert f"{shown} of {kept.sum()} shown" == text(browser, "#counted-note")
+
+    with Browser(tmp_path / "profile") as browser:
+        browser.open((tmp_path / "report.html").as_uri())
+        assert [spot.count for spot in spots] == [int(text(browser, f"td[data-spot='{n}']")) for n in (1, 2)]
+        check(browser, rows["is_mitotic_figure"])
+        assert float(text(browser, "output")) == pytest.approx(threshold, abs=5e-5)
+        browser.run("document.getElementById('threshold').focus()")
+        browser.press("ArrowRight")
+        stricter = float(text(browser, "output"))
+        assert stricter == pytest.approx(threshold + 0.005, abs=5.1e-5)
+        check(browser, rows["probability"] >= stricter)
+        browser.press("Tab")
+        browser.press("Enter")
+        check(browser, rows["is_mitotic_figure"])
+        assert browser.problems() == []
+
+
 def test_twenty_thousand_detections_still_open(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "a.png"), rng.integers(60, 250, (2000, 2000, 3), np.uint8))
@@ -167,9 +210,10 @@ def test_twenty_thousand_detections_still_open(tmp_path: Path) -> None:
 def test_page_counts_as_the_files_do() -> None:
     rows = empty_detections(3)
     rows["probability"] = (0.26, 0.2599, 0.9)
+    rows["is_mitotic_figure"] = rows["probability"] >= 0.26
     rows["x2"] = rows["y2"] = 20
     spots = find_hotspots(np.full((3, 2), 10.0), rows["probability"], 0.26, (100, 100), (0.25, 0.25))
-    assert page_data(rows, spots) == {"p": [260, 259, 900], "spot": [1, 1, 1]}
+    assert page_data(rows, spots) == {"p": [2600, 2599, 9000], "yes": [1, 0, 1], "spot": [1, 1, 1]}
 
 
 def test_blur_and_ink_are_measured() -> None:

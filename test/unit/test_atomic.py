@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mitosis.errors import OutputError
-from mitosis.output.atomic import remove, remove_leftovers, write_whole
+from mitosis.output.atomic import check_folder, remove, remove_leftovers, write_whole
 
 
 def interrupted(error: BaseException) -> Iterator[bytes]:
@@ -34,6 +34,14 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
         write_whole(tmp_path / "a/b.json", b"")
     with pytest.raises(OutputError, match="choose a writable"):
         remove(tmp_path / "a/b.json")
+    for folder in (tmp_path / "a", tmp_path / "a/b"):
+        with pytest.raises(OutputError, match=r"/a.*choose a writable"):
+            check_folder(folder)
+
+
+def test_checking_a_folder_makes_it_and_leaves_nothing(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new/folder")
+    assert list((tmp_path / "new/folder").iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
@@ -46,7 +54,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
     write_whole(tmp_path / "detections.csv", content())
     assert len(neighbours) == 1
-    for path in (*neighbours, tmp_path / ".hidden", tmp_path / "run.json"):
+    own = [".backup.20250101", ".detections.csv.of_monday", ".hidden", ".notes.markdown", "run.json"]
+    for path in (*neighbours, *map(tmp_path.joinpath, own)):
         path.write_text("half")
-    remove_leftovers(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "detections.csv", "run.json"]
+    remove_leftovers(tmp_path, ["detections.csv", "run.json"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*own, "detections.csv"])

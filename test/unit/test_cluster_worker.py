@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mitosis.cluster import Process, Recipe, seldom, tile_sum
+from mitosis.cluster import Process, Recipe, process_on_cluster, seldom, tile_sum
 from mitosis.config import Config
-from mitosis.errors import BundleError, RuntimeUnavailableError
+from mitosis.errors import BundleError, OutputError, RuntimeUnavailableError
 from mitosis.gpu import Device
+from mitosis.results import Options
 
 
 def test_a_process_loads_a_model_once(root: Path) -> None:
@@ -27,6 +28,13 @@ def test_another_version_or_bundle_is_refused(root: Path) -> None:
         Recipe(here.folder, other, here.device, None).load(threads=1)
     with pytest.raises(BundleError, match="no model bundle"):
         Recipe(root / "nowhere", other, here.device, None).load(threads=1)
+
+
+def test_an_unusable_output_is_noticed_before_the_cluster_is_asked(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    recipe = Recipe.of(root / "model", Device.CPU, None)
+    with pytest.raises(OutputError, match="choose a writable --output"):
+        process_on_cluster("tcp://127.0.0.1:1", [tmp_path / "a.tiff"], tmp_path / "file", recipe, Options())
 
 
 def test_tiles_of_all_slides_are_summed() -> None:

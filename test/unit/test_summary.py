@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mitosis.errors import InputError, SpacingError
-from mitosis.summary import Summary, concluded, to_csv
+from mitosis.errors import InputError, MemoryFullError, MitosisError, OutputError, SpacingError
+from mitosis.results import Options
+from mitosis.summary import Summary, begin, concluded, to_csv
 from mitosis.terminal import SlideProgress
 
 NOTHING = {
@@ -52,6 +53,54 @@ def test_the_end_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert concluded(SLIDES[:3], tmp_path) == SLIDES[:3]
     with pytest.raises(SpacingError):  # a lone slide's own error, with its exit code
         concluded(SLIDES[3:], tmp_path)
+    assert (tmp_path / "summary.csv").read_text() == to_csv(SLIDES[3:])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        ([OutputError, OutputError], 6),
+        ([MemoryFullError, MemoryFullError], 7),
+        ([SpacingError, SpacingError], 3),
+        ([SpacingError, InputError], 2),
+        ([OutputError, InputError], 2),
+        ([MemoryFullError, OutputError], 7),
+    ],
+)
+def test_the_exit_code_is_that_of_the_failures(tmp_path: Path, kinds: list[type[MitosisError]], code: int) -> None:
+    failures = [Summary(f"{i}.svs", error=kind(f"{i}.svs: no")) for i, kind in enumerate(kinds)]
+    with pytest.raises(MitosisError, match=r"2 of 3 images failed.*first: 0\.svs: no") as caught:
+        concluded([SLIDES[0], *failures], tmp_path)
+    assert caught.value.exit_code == code
+
+
+def test_no_older_table_stays_when_a_command_begins(tmp_path: Path) -> None:
+    (tmp_path / "summary.csv").write_text("older")
+    begin(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose a writable --output"):
+        begin(tmp_path / "file")
+
+
+def test_names_are_no_markup(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Brackets stay as they are, in the table and beside the bars; a name that is not UTF-8 is written so as to be."""
+    concluded([Summary.of(name, SOME) for name in ("a[b].svs", "c[/d].svs", ":x:.svs", "caf\udce9.svs")], tmp_path)
+    with SlideProgress(1) as shown:
+        shown.begin("e[/f].svs")
+        shown._bar.refresh()
+        shown.finish("e[/f].svs: done", False)
+    err = capfd.readouterr().err
+    for name in ("a[b].svs", "c[/d].svs", ":x:.svs"):
+        assert name in err
+    names = [line["slide"] for line in csv.DictReader((tmp_path / "summary.csv").open(encoding="utf-8"))]
+    assert names == ["a[b].svs", "c[/d].svs", ":x:.svs", "caf\\udce9.svs"]
+
+
+def test_a_count_needs_a_hotspot() -> None:
+    """Without any field the mitotic count would be 0 whatever is on the slide."""
+    with pytest.raises(InputError, match=r"--hotspots 0: .*ask for 1 or more"):
+        Options(hotspots=0)
 
 
 def test_time_left_is_known_within_the_first_slide() -> None:
