@@ -55,7 +55,8 @@ def detect_command(
         list[Path] | None, typer.Argument(help="Images, folders, globs, or a CSV with a column 'path'")
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel; needed where the file does not say (40x: about 0.25)")
+        float | None,
+        typer.Option(help="Micrometres per pixel of images that do not say; 40x: about 0.25"),
     ] = None,
     model: Annotated[Path, typer.Option(help="Folder of the model bundle")] = DEFAULT_MODEL,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
