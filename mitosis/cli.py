@@ -24,11 +24,12 @@ from mitosis.labels import read_labels
 from mitosis.output.gallery import write_gallery
 from mitosis.output.table import check_parquet
 from mitosis.pipeline import load_model, network_files
+from mitosis.places import shipped
 from mitosis.rerun import read_record
 from mitosis.results import Options, process_slides
 from mitosis.terminal import run_command
 
-DEFAULT_MODEL = Path(__file__).parents[1] / "model"
+DEFAULT_MODEL = shipped("model")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
