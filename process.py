@@ -108,4 +108,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # Plain text: the platform shows the last line on stderr, and of a box that is its frame.
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    app()
