@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ PLAUSIBLE_UM = (0.05, 1.1)  # finer than any light microscope resolves .. a 10x 
 ANISOTROPY = 0.02  # largest relative difference of x and y that is taken for a square pixel
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF ResolutionUnit: inch, centimetre
 UNIT_NAMES = {2: "inch", 3: "centimetre"}
+UM_PER_OME_UNIT = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4}
 AGREES = 0.05  # relative difference up to which a fallback and a file say the same
 
 
@@ -76,7 +78,7 @@ def objection(found: Spacing) -> str | None:
 
 
 def tiff_spacing(tags: Any, description: str) -> Spacing | None:
-    """Read the spacing of a TIFF page: Aperio's MPP first, then the resolution tags; None where neither says.
+    """Read the spacing of a TIFF page: Aperio's MPP, OME-XML, else the resolution tags; None where none says.
 
     Args:
         tags: tifffile's tags of the page.
@@ -85,6 +87,8 @@ def tiff_spacing(tags: Any, description: str) -> Spacing | None:
     """
     if match := re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description):
         return Spacing(float(match[1]), float(match[1]), "Aperio MPP")
+    if stated := ome_spacing(description):
+        return stated
     unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2  # TIFF 6.0: inch where absent
     if unit not in UM_PER_UNIT or "XResolution" not in tags or "YResolution" not in tags:
         return None
@@ -92,6 +96,21 @@ def tiff_spacing(tags: Any, description: str) -> Spacing | None:
     if x <= 0 or y <= 0:
         return None
     return Spacing(UM_PER_UNIT[unit] / x, UM_PER_UNIT[unit] / y, f"TIFF resolution per {UNIT_NAMES[unit]}")
+
+
+def ome_spacing(description: str) -> Spacing | None:
+    """Read the PhysicalSize of the first image of OME-XML; None where there is none in a unit of length."""
+    if not (pixels := re.search(r"<(?:\w+:)?OME\b.*?<(?:\w+:)?(Pixels\b[^>]*)>", description, re.DOTALL)):
+        return None
+    stated = {name: unescape(value) for name, _, value in re.findall(r"\b(\w+)\s*=\s*([\"'])(.*?)\2", pixels[1])}
+    sizes = []
+    for axis in "XY":
+        unit = stated.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "\u00b5")  # Greek mu, micro sign
+        try:
+            sizes.append(float(stated[f"PhysicalSize{axis}"]) * UM_PER_OME_UNIT[unit])
+        except (KeyError, ValueError):
+            return None
+    return Spacing(sizes[0], sizes[1], "OME PhysicalSize")
 
 
 def pixels_per_unit(value: tuple[int, int]) -> float:

@@ -12,7 +12,7 @@ from mitosis.errors import InputError, SpacingError
 from mitosis.pipeline import load_model
 from mitosis.results import Options, process_slide
 from mitosis.slide import open_slide
-from mitosis.spacing import Fallback, Spacing, checked, fallback
+from mitosis.spacing import Fallback, Spacing, checked, fallback, ome_spacing
 
 FILE = Path("a.tiff")
 HALF = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}  # 0.5 um a pixel
@@ -50,6 +50,42 @@ def test_a_plain_number_is_explicit(tmp_path: Path) -> None:
     with open_slide(write(tmp_path / "a.tiff", **HALF), 0.25) as slide:
         assert slide.spacing == Spacing(0.25, 0.25, "option --spacing")
     assert fallback(None) is None
+
+
+@pytest.mark.parametrize(("unit", "per_um"), [("µm", 1.0), ("nm", 1000.0), ("mm", 0.001)])
+def test_ome_tiff(tmp_path: Path, unit: str, per_um: float) -> None:
+    """As tifffile writes it."""
+    sizes = {"PhysicalSizeX": 0.251 * per_um, "PhysicalSizeY": 0.25 * per_um}
+    units = {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit}
+    path = write(tmp_path / "a.ome.tif", metadata={"axes": "YXS", **sizes, **units}, ome=True)
+    with open_slide(path) as slide:
+        assert (slide.spacing.x_um, slide.spacing.y_um) == (pytest.approx(0.251), pytest.approx(0.25))
+        assert slide.spacing.source == "OME PhysicalSize"
+        assert slide.read(0, 0, 64, 64).std() > 50
+
+
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        ('PhysicalSizeX="0.5" PhysicalSizeY="0.25"', (0.5, 0.25)),  # micrometres where no unit is stated
+        ("PhysicalSizeY='2.5E2' PhysicalSizeX='500' PhysicalSizeXUnit='nm' PhysicalSizeYUnit='nm'", (0.5, 0.25)),
+        ('PhysicalSizeX="1" PhysicalSizeXUnit="&#181;m" PhysicalSizeY="1" PhysicalSizeYUnit="\u03bcm"', (1.0, 1.0)),
+        ('PhysicalSizeX="1" PhysicalSizeXUnit="pixel" PhysicalSizeY="1" PhysicalSizeYUnit="pixel"', None),
+        ('PhysicalSizeX="0.5"', None),
+        ('PhysicalSizeX="wide" PhysicalSizeY="1"', None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "ome:"])
+def test_ome_xml(attributes: str, found: tuple[float, float] | None, prefix: str) -> None:
+    """The first image counts; a macro image that follows has other pixels."""
+    images = "".join(
+        f'<{prefix}Image ID="Image:{index}"><{prefix}Pixels SizeX="9" {about}/></{prefix}Image>'
+        for index, about in enumerate((attributes, 'PhysicalSizeX="9" PhysicalSizeY="9"'))
+    )
+    stated = ome_spacing(f'<?xml version="1.0"?>\n<{prefix}OME Creator="a">{images}</{prefix}OME>')
+    assert (stated and (stated.x_um, stated.y_um)) == (found and pytest.approx(found))
+    assert ome_spacing(images) is None  # not OME-XML
 
 
 def test_both_programs_refuse_a_contradiction(root: Path, tmp_path: Path) -> None:
