@@ -22,6 +22,7 @@ from mitosis.output.grand_challenge import FILE_NAME
 from mitosis.pipeline import Model, load_model
 from mitosis.results import Options, process_case, process_slides
 from mitosis.serving import PORT, CaseServer
+from mitosis.spacing import fallback
 from mitosis.terminal import run_command
 
 log = logging.getLogger("process")
@@ -53,12 +54,15 @@ def case_image(folder: Path) -> Path:
 
 
 def process(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
-    """Process whatever ``folder`` holds, a challenge case or images. A failed case leaves no earlier one's result."""
+    """Process whatever ``folder`` holds, a challenge case or images. A failed case leaves no earlier one's result.
+
+    ``spacing_um`` is for images that state none; SpacingError where one states another.
+    """
     if (folder / "inputs.json").exists():
         remove(output / FILE_NAME)
-        process_case(case_image(folder), output / FILE_NAME, model, spacing_um)
+        process_case(case_image(folder), output / FILE_NAME, model, fallback(spacing_um))
     else:
-        process_slides(images_in(folder), output, model, Options(spacing_um))
+        process_slides(images_in(folder), output, model, Options(spacing_um=spacing_um))
 
 
 def default_model() -> Path:
@@ -74,7 +78,11 @@ def main(
     output: Annotated[Path, typer.Option(help="Where results go")] = Path("/output"),
     model: Annotated[Path | None, typer.Option(help="Bundle; default /opt/ml/model, else the one built in")] = None,
     spacing: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel where files do not say", envvar="MITOSIS_SPACING_UM")
+        float | None,
+        typer.Option(
+            help="Micrometres per pixel of images that do not say",
+            envvar="MITOSIS_SPACING_UM",
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
     serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = False,
@@ -100,4 +108,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # Plain text: the platform shows the last line on stderr, and of a box that is its frame.
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from mitosis import __version__
 from mitosis.adaptive import adaptive_part
-from mitosis.bundle import read_bundle
+from mitosis.bundle import Bundle, read_bundle
 from mitosis.cache import default_cache
 from mitosis.cluster import Recipe, process_on_cluster
 from mitosis.config import Config, read_config
@@ -24,13 +25,57 @@ from mitosis.labels import read_labels
 from mitosis.output.gallery import write_gallery
 from mitosis.output.table import check_parquet
 from mitosis.pipeline import load_model, network_files
-from mitosis.rerun import read_record
+from mitosis.places import shipped
+from mitosis.provenance import runtime_of
+from mitosis.rerun import Record, read_record
 from mitosis.results import Options, process_slides
 from mitosis.terminal import run_command
 
-DEFAULT_MODEL = Path(__file__).parents[1] / "model"
+DEFAULT_MODEL = shipped("model")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Plain text: boxes would make the last line on stderr a frame, and cut options' names at 80 columns.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Images = Annotated[
+    list[Path] | None, typer.Argument(metavar="IMAGES", help="Images, folders, globs, or a CSV with a column 'path'")
+]
+Output = Annotated[Path, typer.Option(metavar="OUTPUT", help="Results go to OUTPUT/<image's stem>/")]
+SpacingUm = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Micrometres per pixel of images that do not say; 40x: about 0.25"),
+]
+BundleFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the model bundle", show_default=False)]
+OnDevice = Annotated[Device, typer.Option(help="Where the networks run")]
+InPrecision = Annotated[Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 where it has that, else f32")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML with thresholds, see resources/config.yaml; wins over the bundle's"),
+]
+HotspotArea = Annotated[float, typer.Option(metavar="MM2", help="Area of a hotspot in mm2", min=0.01)]
+HotspotShape = Annotated[Shape, typer.Option(help="Outline of a hotspot; rectangles are 4:3")]
+Hotspots = Annotated[int, typer.Option(metavar="N", help="How many hotspots to rank", min=0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")]
+SkipGlass = Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")]
+DrawOverlay = Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")]
+Report = Annotated[bool, typer.Option(help="Write report.html")]
+Asap = Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")]
+Parquet = Annotated[bool, typer.Option("--parquet", help="Write detections.parquet too (extra 'parquet')")]
+Like = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A run.json: its settings once more, and its image unless others are named"),
+]
+AdaptiveThreshold = Annotated[
+    bool,
+    typer.Option("--adaptive-threshold", help="Let the threshold follow each slide's stain, see docs/one-slide.md"),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:port or its scheduler file")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder for compiled networks; default: one among the temporary files"),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages")]
 
 
 def show_version(wanted: bool) -> None:
@@ -42,52 +87,92 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def mitosis(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave", callback=show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Find mitotic figures in H&E images. For research use, not for diagnosis."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `mitosis detect` is to do. ``record`` is the run that is done once more, if one is."""
+
+    images: list[Path]
+    output: Path
+    bundle: Bundle
+    device: Device
+    precision: Precision
+    config: Config
+    options: Options
+    overwrite: bool
+    scheduler: str | None
+    cache: Path
+    record: Record | None = None
+
+    def like(self, record: Record) -> Job:
+        """Return the job with a record's settings, and its image where none is named; raises BundleError, InputError.
+
+        A device or a precision that was asked for stays.
+        """
+        record.check_bundle(self.bundle)
+        precision, device = self.precision, self.device
+        if record.on_cpu and device is Device.AUTO:
+            device = Device.CPU
+        if record.on_cpu and device is Device.CPU and precision is Precision.AUTO:
+            precision = record.precision
+        images = self.images or [record.checked_image()]
+        return replace(
+            self, images=images, device=device, precision=precision, config=record.config, options=record.options,
+            record=record,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Fill all slides' folders; raises MitosisError."""
+        paths = find_slides(self.images)
+        if not paths:
+            raise InputError("no image is named; name images, folders, globs or a CSV with a column 'path'")
+        if self.options.parquet:
+            check_parquet()
+        if self.options.adaptive_threshold:
+            adaptive_part(self.bundle)
+        folder = self.bundle.folder
+        if self.scheduler:
+            recipe = Recipe.of(folder, self.device, self.config, self.precision)
+            process_on_cluster(self.scheduler, paths, self.output, recipe, self.options, self.overwrite)
+            if self.record:
+                self.record.check_written(self.output / path.stem for path in paths)
+        else:
+            model = load_model(folder, self.device, self.config, CpuUse(self.precision, cache=self.cache))
+            if self.record:
+                self.record.check_runtime(runtime_of(model))
+            process_slides(paths, self.output, model, self.options, self.overwrite)
 
 
 @app.command("detect")
 def detect_command(
     context: typer.Context,
-    output: Annotated[Path, typer.Option(help="Results go to OUTPUT/<image's stem>/")],
-    images: Annotated[
-        list[Path] | None, typer.Argument(help="Images, folders, globs, or a CSV with a column 'path'")
-    ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel; needed where the file does not say (40x: about 0.25)")
-    ] = None,
-    model: Annotated[Path, typer.Option(help="Folder of the model bundle")] = DEFAULT_MODEL,
-    device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
-    precision: Annotated[
-        Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 where it has that, else f32")
-    ] = Precision.AUTO,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML with thresholds, see resources/config.yaml; wins over the bundle's")
-    ] = None,
-    hotspot_area: Annotated[float, typer.Option(help="Area of a hotspot in mm2", min=0.01)] = DEFAULT_AREA_MM2,
-    hotspot_shape: Annotated[Shape, typer.Option(help="Outline of a hotspot; rectangles are 4:3")] = Shape.RECTANGLE,
-    hotspots: Annotated[int, typer.Option(help="How many hotspots to rank", min=0)] = 3,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")] = False,
-    tissue_mask: Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")] = True,
-    overlay: Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")] = True,
-    report: Annotated[bool, typer.Option(help="Write report.html")] = True,
-    asap: Annotated[bool, typer.Option("--asap", help="Write asap.xml too, for the viewer ASAP")] = False,
-    parquet: Annotated[bool, typer.Option("--parquet", help="Write detections.parquet too (extra 'parquet')")] = False,
-    like: Annotated[
-        Path | None, typer.Option(help="A run.json: its settings once more, and its image unless others are named")
-    ] = None,
-    adaptive_threshold: Annotated[
-        bool,
-        typer.Option("--adaptive-threshold", help="Let the threshold follow each slide's stain, see docs/one-slide.md"),
-    ] = False,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Run on a Dask cluster: tcp://host:port or its scheduler file")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for compiled networks; default: one among the temporary files")
-    ] = None,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+    output: Output,
+    images: Images = None,
+    spacing: SpacingUm = None,
+    model: BundleFolder = DEFAULT_MODEL,
+    device: OnDevice = Device.AUTO,
+    precision: InPrecision = Precision.AUTO,
+    config: ConfigFile = None,
+    hotspot_area: HotspotArea = DEFAULT_AREA_MM2,
+    hotspot_shape: HotspotShape = Shape.RECTANGLE,
+    hotspots: Hotspots = 3,
+    overwrite: Overwrite = False,
+    tissue_mask: SkipGlass = True,
+    overlay: DrawOverlay = True,
+    report: Report = True,
+    asap: Asap = False,
+    parquet: Parquet = False,
+    like: Like = None,
+    adaptive_threshold: AdaptiveThreshold = False,
+    scheduler: Scheduler = None,
+    cache: Cache = None,
+    debug: Debug = False,
 ) -> None:
     """Detect mitotic figures; each image gets a folder OUTPUT/<stem> that is complete by itself.
 
@@ -99,41 +184,22 @@ def detect_command(
     Example:  mitosis detect slide.svs cohort/ --output results
 
     """
+    options = Options(
+        spacing_um=spacing, overlay=overlay, hotspot_area_mm2=hotspot_area, hotspots=hotspots, report=report, asap=asap,
+        tissue_mask=tissue_mask, hotspot_shape=hotspot_shape, parquet=parquet, adaptive_threshold=adaptive_threshold,
+    )  # fmt: skip
 
     def run() -> None:
-        options = Options(
-            spacing,
-            overlay,
-            hotspot_area,
-            hotspots,
-            report,
-            asap,
-            tissue_mask,
-            hotspot_shape,
-            parquet,
-            adaptive_threshold,
-        )
-        settings = read_config(config) if config else None
-        record = read_record(like) if like else None
-        if record:
+        if like:
             refuse_with_like(context)
-            settings, options = record.config, record.options
-        paths = find_slides(images or ([record.checked_image()] if record else []))
-        if not paths:
-            raise InputError("no image is named; name images, folders, globs or a CSV with a column 'path'")
-        if options.parquet:
-            check_parquet()
-        if options.adaptive_threshold:
-            adaptive_part(read_bundle(model))
-        if scheduler:
-            process_on_cluster(
-                scheduler, paths, output, Recipe.of(model, device, settings, precision), options, overwrite
-            )
-            return
-        loaded = load_model(model, device, settings, CpuUse(precision, cache=cache or default_cache()))
-        if record:
-            record.check_model(loaded)
-        process_slides(paths, output, loaded, options, overwrite)
+        record, bundle = read_record(like) if like else None, read_bundle(model)
+        usual = Config().at(bundle.description.operating_point)
+        job = Job(
+            images=images or [], output=output, bundle=bundle, device=device, precision=precision,
+            config=read_config(config, usual) if config else usual, options=options, overwrite=overwrite,
+            scheduler=scheduler, cache=cache or default_cache(),
+        )  # fmt: skip
+        (job.like(record) if record else job).run()
         if record and not images:
             record.compare(output / record.image.stem)
 
@@ -142,7 +208,7 @@ def detect_command(
 
 def refuse_with_like(context: typer.Context) -> None:
     """Raise InputError where an option is given that --like would silently overrule."""
-    free = {"images", "output", "model", "device", "overwrite", "like", "scheduler", "debug"}
+    free = {"images", "output", "model", "device", "precision", "overwrite", "like", "scheduler", "cache", "debug"}
     for name in context.params.keys() - free:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
@@ -151,16 +217,18 @@ def refuse_with_like(context: typer.Context) -> None:
 
 @app.command("evaluate")
 def evaluate_command(
-    predictions: Annotated[Path, typer.Option(help="What `mitosis detect --output` wrote")],
-    labels: Annotated[Path, typer.Option(help="Labels in MIDOG++'s JSON form")],
-    split: Annotated[str | None, typer.Option(help="Only images of this split, e.g. test")] = None,
+    predictions: Annotated[Path, typer.Option(metavar="DIR", help="What `mitosis detect --output` wrote")],
+    labels: Annotated[Path, typer.Option(metavar="FILE", help="Labels in MIDOG++'s JSON form")],
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only images of this split, e.g. test")] = None,
     gallery: Annotated[
-        Path | None, typer.Option(help="Folder for pictures: hits, false alarms and misses drawn on each image")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for pictures: hits, false alarms and misses drawn on each image"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images, for --gallery, where they have moved since")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images, for --gallery, where they have moved since"),
     ] = None,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+    debug: Debug = False,
 ) -> None:
     """Score detections as the challenge does: matches within 7.5 um, summed over images.
 
@@ -181,9 +249,9 @@ def evaluate_command(
 @app.command("build-engine")
 def build_engine_command(
     model: Annotated[
-        Path, typer.Option(help="Folder of the model bundle; engines go to MODEL/engines")
+        Path, typer.Option(metavar="DIR", help="Folder of the model bundle; engines go to DIR/engines")
     ] = DEFAULT_MODEL,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages")] = False,
+    debug: Debug = False,
 ) -> None:
     """Build TensorRT engines on this machine's NVIDIA card. Needed once per kind of card; not run on a GPU by us.
 

@@ -41,11 +41,16 @@ class Config(BaseModel):
         return self.model_copy(update=point.model_dump(exclude_none=True))
 
 
-def read_config(path: Path) -> Config:
-    """Read a YAML file of ``Config`` fields; raises InputError naming the file and the field."""
+def read_config(path: Path, base: Config | None = None) -> Config:
+    """Read a YAML file of ``Config`` fields and lay them over ``base``; fields that the file leaves out stay as there.
+
+    Raises InputError naming the file and the field.
+    """
     try:
-        return Config.model_validate(yaml.safe_load(path.read_text()) or {})
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stated = Config.model_validate({} if content is None else content)
+        return (base or Config()).model_copy(update=stated.model_dump(exclude_unset=True))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(
             f"{path}: cannot be read as YAML ({one_line(error)}); mend it or leave --config out"
         ) from error
@@ -56,6 +61,8 @@ def read_config(path: Path) -> Config:
 def first_problem(error: ValidationError) -> str:
     """Say in a few words which field pydantic refuses first, and why."""
     problem = error.errors()[0]
+    if not problem["loc"]:
+        return f"is a {type(problem['input']).__name__} and not 'field: value' lines"
     return f"field '{'.'.join(map(str, problem['loc']))}': {problem['msg']}"
 
 

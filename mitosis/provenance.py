@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mitosis import __version__
-from mitosis.bundle import DESCRIPTION
+from mitosis.bundle import DESCRIPTION, Description
 from mitosis.output.atomic import write_whole
 from mitosis.pipeline import Model
 from mitosis.slide import Slide
@@ -56,22 +56,26 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
     ``choices`` is what the user chose apart from the model. The image counts with its size and time of change: reading
     gigabytes for a checksum would take longer than many a detection.
     """
-    about, stat = model.bundle.description, image.stat()
+    stat = image.stat()
     return {
         "image": {"name": image.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
         "version": __version__,
-        "bundle": {
-            "name": about.name,
-            "version": about.version,
-            "detector_sha256": about.detector.sha256,
-            "classifier_sha256": about.classifier.sha256,
-        },
+        "bundle": bundle_settings(model.bundle.description),
         "runtime": model.detector.name,  # the precision decides, too
         "config": model.config.model_dump(),
-        "calibration": about.calibration.model_dump() if about.calibration else None,
-        "adaptive": about.adaptive.model_dump() if about.adaptive else None,
         "choices": choices,
     }
+
+
+def bundle_settings(about: Description) -> dict[str, Any]:
+    """Return all of a bundle that decides the result; its operating point does so through the configuration."""
+    names = {"name", "version", "detector", "classifier", "calibration", "adaptive"}
+    return about.model_dump(mode="json", include=names)
+
+
+def runtime_of(model: Model) -> dict[str, str]:
+    """Return what runs each network, with its version and precision."""
+    return {"detector": model.detector.name, "classifier": model.classifier.name}
 
 
 def finished_result(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -112,7 +116,7 @@ def write_run(
         },
         "bundle": {"folder": str(model.bundle.folder.absolute()), "sha256": digest(model.bundle.folder / DESCRIPTION)},
         "threshold": model.config.classifier_threshold,  # differs from that of the settings where it was adapted
-        "runtime": {"detector": model.detector.name, "classifier": model.classifier.name},
+        "runtime": runtime_of(model),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "machine": machine(),
         "seed": None,  # nothing is drawn at random

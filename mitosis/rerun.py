@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mitosis import __version__
+from mitosis.bundle import Bundle
 from mitosis.config import Config, first_problem, one_line
+from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
-from mitosis.pipeline import Model
-from mitosis.provenance import RUN_NAME, digest
+from mitosis.provenance import RUN_NAME, bundle_settings, digest
 from mitosis.results import Options
 
 log = logging.getLogger(__name__)
@@ -34,19 +36,44 @@ class Record:
     runtime: dict[str, str]
     files: dict[str, str]  # name: sha256
 
-    def check_model(self, model: Model) -> None:
-        """Raise BundleError unless the model is that of the record; warn of what may change numbers a little."""
-        about = model.bundle.description
-        same = (about.detector.sha256, about.classifier.sha256)
-        if same != (self.bundle["detector_sha256"], self.bundle["classifier_sha256"]):
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the networks ran on a CPU."""
+        return " CPU " in self.runtime["detector"]
+
+    @property
+    def precision(self) -> Precision:
+        """What the networks ran in on a CPU, auto where the command line cannot ask for it."""
+        name = self.runtime["detector"].rsplit(" ", 1)[-1]
+        return Precision(name) if name in list(Precision) else Precision.AUTO
+
+    def check_bundle(self, bundle: Bundle) -> None:
+        """Raise BundleError unless the bundle does what that of the record did; warn of another version of mitosis."""
+        then, now = self.bundle, bundle_settings(bundle.description)
+        different = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        if different:
             raise BundleError(
-                f"{model.bundle.folder}: is not the bundle {self.bundle['name']} {self.bundle['version']} of "
-                f"{self.path}; name that one with --model"
+                f"{bundle.folder}: is not the bundle {then['name']} {then['version']} of {self.path}, it differs in "
+                f"{', '.join(different)}; name that one with --model"
             )
-        runtime = {"detector": model.detector.name, "classifier": model.classifier.name}
-        for kind, then, now in (("mitosis", self.version, __version__), ("runtime", self.runtime, runtime)):
-            if then != now:
-                log.warning("%s: was made with %s %s, now it is %s; numbers may differ", self.path, kind, then, now)
+        if self.version != __version__:
+            self.warn("mitosis", self.version, __version__)
+
+    def check_runtime(self, runtime: dict[str, str]) -> None:
+        """Warn where another device, precision or version of it runs the networks."""
+        if runtime != self.runtime:
+            self.warn("runtime", self.runtime, runtime)
+
+    def check_written(self, folders: Iterable[Path]) -> None:
+        """Warn, once, of folders that another runtime filled; those that are not to be seen here are left out."""
+        for path in (folder / RUN_NAME for folder in folders):
+            if path.is_file() and (runtime := json.loads(path.read_text())["runtime"]) != self.runtime:
+                return self.warn("runtime", self.runtime, runtime)
+        return None
+
+    def warn(self, kind: str, then: object, now: object) -> None:
+        """Say what may change numbers a little."""
+        log.warning("%s: was made with %s %s, now it is %s; numbers may differ", self.path, kind, then, now)
 
     def checked_image(self) -> Path:
         """Return the image; raises InputError unless it is there and as large as it was."""
@@ -56,6 +83,10 @@ class Record:
 
     def compare(self, folder: Path) -> None:
         """Say which files of a new folder differ from those of the record."""
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: is not to be seen here, so it was not compared with {self.path}; share the disk"
+            )
         new = {path.name: digest(path) for path in folder.iterdir() if path.is_file() and path.name != RUN_NAME}
         different = sorted(name for name in self.files.keys() | new.keys() if self.files.get(name) != new.get(name))
         if different:
@@ -76,14 +107,14 @@ def read_record(path: Path) -> Record:
             TypeAdapter(Options).validate_python(then["choices"]),
             Config.model_validate(then["config"]),
             then["version"],
-            then["bundle"],
-            content["runtime"],
+            dict(then["bundle"]),
+            {name: str(content["runtime"][name]) for name in ("detector", "classifier")},
             content["files"],
         )
     except ValidationError as error:
         raise InputError(
             f"{path}: {first_problem(error)}; it is of another version, give the options one by one"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{path}: is no run.json of this program ({reason}); name one that it wrote") from error

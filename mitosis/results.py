@@ -28,6 +28,7 @@ from mitosis.output.table import PARQUET_NAME, TABLE_NAME, check_parquet, write_
 from mitosis.pipeline import Model, Progress, detect
 from mitosis.provenance import RUN_NAME, finished_result, settings, write_run
 from mitosis.slide import WHOLE_PX, Slide, open_slide
+from mitosis.spacing import fallback
 from mitosis.stopwatch import Stopwatch, TimedNetwork
 from mitosis.summary import Summary, begin, concluded
 from mitosis.terminal import SlideProgress
@@ -92,7 +93,7 @@ def process_slide(
     if options.parquet:
         check_parquet()
     with said_of(path), watch("opening"):
-        slide = open_slide(path, options.spacing_um)
+        slide = open_slide(path, fallback(options.spacing_um))
     with said_of(path), slide:
         slide.stopwatch = watch
         wanted = settings(path, model, asdict(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ PLAUSIBLE_UM = (0.05, 1.1)  # finer than any light microscope resolves .. a 10x 
 ANISOTROPY = 0.02  # largest relative difference of x and y that is taken for a square pixel
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # TIFF ResolutionUnit: inch, centimetre
 UNIT_NAMES = {2: "inch", 3: "centimetre"}
+UM_PER_OME_UNIT = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4}
+AGREES = 0.05  # relative difference up to which a fallback and a file say the same
 
 
 @dataclass(frozen=True)
@@ -25,33 +28,57 @@ class Spacing:
     source: str
 
 
-def checked(path: Path, found: Spacing | None, given_um: float | None) -> Spacing:
-    """Return the spacing to use: the user's where given, else the file's.
+class Fallback(float):
+    """A spacing for files that state none, in micrometres per pixel; it must not contradict one that does."""
 
-    Raises SpacingError, naming the file and ``--spacing``, when there is none or no microscope gives it.
+
+def fallback(spacing_um: float | None) -> Fallback | None:
+    """Return what ``--spacing`` gives as a fallback; None where it is not given."""
+    return None if spacing_um is None else Fallback(spacing_um)
+
+
+def checked(path: Path, found: Spacing | None, given_um: float | None) -> Spacing:
+    """Return the spacing to use: ``given_um``, else the file's; with a ``Fallback`` the other way round.
+
+    Raises SpacingError, naming the file and ``--spacing``, when there is none, when no microscope gives it, or when the
+    file contradicts a ``Fallback``.
     """
+    if isinstance(given_um, Fallback) and found and not objection(found):
+        if not abs(given_um / found.x_um - 1) <= AGREES:
+            raise SpacingError(
+                f"{path}: states {found.x_um:g} um per pixel ({found.source}), but --spacing says {given_um:g}; run "
+                "this image apart, without --spacing, or correct what the file states if that is wrong"
+            )
+        return found
     if given_um is not None:
-        found = Spacing(given_um, given_um, "option --spacing")
+        found = Spacing(float(given_um), float(given_um), "option --spacing")
     if found is None:
         raise SpacingError(
             f"{path}: states no pixel spacing; pass --spacing UM (micrometres per pixel, 40x is near 0.25)"
         )
-    for value in (found.x_um, found.y_um):
-        if not (math.isfinite(value) and PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]):
-            raise SpacingError(
-                f"{path}: its spacing of {value:g} um per pixel ({found.source}) is not between {PLAUSIBLE_UM[0]} and "
-                f"{PLAUSIBLE_UM[1]}; pass the right one with --spacing UM"
-            )
-    if abs(found.x_um / found.y_um - 1) > ANISOTROPY:
-        raise SpacingError(
-            f"{path}: its pixels are not square ({found.x_um:g} x {found.y_um:g} um, {found.source}); "
-            "resample it, or pass --spacing UM if the file is wrong"
-        )
+    if problem := objection(found):
+        raise SpacingError(f"{path}: {problem}")
     return found
 
 
+def objection(found: Spacing) -> str | None:
+    """Say why a spacing is not to be believed, and what to do; None where it is."""
+    for value in (found.x_um, found.y_um):
+        if not (math.isfinite(value) and PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]):
+            return (
+                f"its spacing of {value:g} um per pixel ({found.source}) is not between {PLAUSIBLE_UM[0]} and "
+                f"{PLAUSIBLE_UM[1]}; pass the right one with --spacing UM"
+            )
+    if abs(found.x_um / found.y_um - 1) > ANISOTROPY:
+        return (
+            f"its pixels are not square ({found.x_um:g} x {found.y_um:g} um, {found.source}); resample it, or pass "
+            "--spacing UM if the file is wrong"
+        )
+    return None
+
+
 def tiff_spacing(tags: Any, description: str) -> Spacing | None:
-    """Read the spacing of a TIFF page: Aperio's MPP first, then the resolution tags; None where neither says.
+    """Read the spacing of a TIFF page: Aperio's MPP, OME-XML, else the resolution tags; None where none says.
 
     Args:
         tags: tifffile's tags of the page.
@@ -60,6 +87,8 @@ def tiff_spacing(tags: Any, description: str) -> Spacing | None:
     """
     if match := re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description):
         return Spacing(float(match[1]), float(match[1]), "Aperio MPP")
+    if stated := ome_spacing(description):
+        return stated
     unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2  # TIFF 6.0: inch where absent
     if unit not in UM_PER_UNIT or "XResolution" not in tags or "YResolution" not in tags:
         return None
@@ -67,6 +96,21 @@ def tiff_spacing(tags: Any, description: str) -> Spacing | None:
     if x <= 0 or y <= 0:
         return None
     return Spacing(UM_PER_UNIT[unit] / x, UM_PER_UNIT[unit] / y, f"TIFF resolution per {UNIT_NAMES[unit]}")
+
+
+def ome_spacing(description: str) -> Spacing | None:
+    """Read the PhysicalSize of the first image of OME-XML; None where there is none in a unit of length."""
+    if not (pixels := re.search(r"<(?:\w+:)?OME\b.*?<(?:\w+:)?(Pixels\b[^>]*)>", description, re.DOTALL)):
+        return None
+    stated = {name: unescape(value) for name, _, value in re.findall(r"\b(\w+)\s*=\s*([\"'])(.*?)\2", pixels[1])}
+    sizes = []
+    for axis in "XY":
+        unit = stated.get(f"PhysicalSize{axis}Unit", "µm").replace("\u03bc", "\u00b5")  # Greek mu, micro sign
+        try:
+            sizes.append(float(stated[f"PhysicalSize{axis}"]) * UM_PER_OME_UNIT[unit])
+        except (KeyError, ValueError):
+            return None
+    return Spacing(sizes[0], sizes[1], "OME PhysicalSize")
 
 
 def pixels_per_unit(value: tuple[int, int]) -> float:

@@ -21,6 +21,7 @@ from mitosis.config import one_line
 from mitosis.detections import MITOTIC_FIGURE, NON_MITOTIC_FIGURE
 from mitosis.errors import InputError
 from mitosis.output.atomic import write_whole
+from mitosis.places import shipped
 
 FILE_NAME = "mitotic-figures.json"
 PART = 4096  # points that are in memory as text at a time
@@ -103,7 +104,7 @@ def check(document: object) -> None:
 @cache
 def validator() -> jsonschema.Draft202012Validator:
     """Load the schema from ``resources/``."""
-    folder = Path(os.environ.get("MITOSIS_RESOURCES", Path(__file__).parents[2] / "resources"))
+    folder = Path(os.environ.get("MITOSIS_RESOURCES", shipped("resources")))
     return jsonschema.Draft202012Validator(json.loads((folder / "mitotic-figures.schema.json").read_text()))
 
 

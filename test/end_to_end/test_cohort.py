@@ -181,11 +181,12 @@ def test_the_same_run_json_gives_the_same_files(slides: Path, tmp_path: Path) ->
     code, err = detect("--like", record, "--output", tmp_path / "third", "--hotspots", 1)
     assert code == 2
     assert "--hotspots contradicts --like" in err.splitlines()[-1]
-    first["settings"]["bundle"]["detector_sha256"] = "0" * 64
+    first["settings"]["bundle"]["calibration"] = None
     record.write_text(json.dumps(first))
     code, err = detect("--like", record, "--output", tmp_path / "third")
     assert code == 4
     assert "is not the bundle" in err.splitlines()[-1]
+    assert "differs in calibration" in err.splitlines()[-1]
 
 
 def test_parquet_and_python_say_what_the_csv_says(slides: Path, root: Path, tmp_path: Path) -> None:

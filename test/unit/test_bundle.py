@@ -55,3 +55,30 @@ def test_configuration(tmp_path: Path, root: Path) -> None:
     (tmp_path / "c.yaml").write_text("overlap: 0.95")
     with pytest.raises(InputError, match=r"c\.yaml.*overlap"):
         read_config(tmp_path / "c.yaml")
+
+
+def test_a_file_of_one_line_changes_one_field(tmp_path: Path, root: Path) -> None:
+    bundles = Config(detector_confidence=0.05, classifier_threshold=0.22)
+    (tmp_path / "c.yaml").write_text("classifier_threshold: 0.3")
+    assert read_config(tmp_path / "c.yaml", bundles) == Config(detector_confidence=0.05, classifier_threshold=0.3)
+    (tmp_path / "c.yaml").write_text("detector_confidence: 0.2")  # the paper's value, but stated
+    assert read_config(tmp_path / "c.yaml", bundles) == Config(detector_confidence=0.2, classifier_threshold=0.22)
+    assert read_config(root / "resources/config.yaml", bundles) == Config()  # states all fields
+    (tmp_path / "c.yaml").write_text("# nothing yet")
+    assert read_config(tmp_path / "c.yaml", bundles) == bundles
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\xff\xfe\x00", "cannot be read as YAML"),
+        (b"overlap: [", "cannot be read as YAML"),
+        (b"- overlap: 0.2", "is a list and not 'field: value' lines"),
+        (b"[]", "is a list"),
+        (b"0.3", "is a float"),
+    ],
+)
+def test_what_is_no_configuration(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"c\.yaml: {message}.*leave --config out"):
+        read_config(tmp_path / "c.yaml")

@@ -1,0 +1,142 @@
+"""What decides a result is in run.json's settings, and ``--like`` holds a run to all of it."""
+
+import json
+import logging
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mitosis import __version__
+from mitosis.bundle import Bundle, Calibration, read_bundle
+from mitosis.cli import Job
+from mitosis.config import Config
+from mitosis.cpu import Precision
+from mitosis.errors import BundleError, InputError
+from mitosis.gpu import Device
+from mitosis.pipeline import Model
+from mitosis.provenance import bundle_settings, finished_result, settings
+from mitosis.rerun import Record, read_record
+from mitosis.results import Options
+
+CPU = {"detector": "OpenVINO 2026.1 CPU bf16", "classifier": "OpenVINO 2026.1 CPU bf16"}
+CUDA = dict.fromkeys(CPU, "ONNX Runtime 1.32.0 CUDA f32 H100 sm_90")
+
+
+class Named:
+    """A network that says what it is."""
+
+    name = CPU["detector"]
+
+
+@pytest.fixture(scope="module")
+def bundle(root: Path) -> Bundle:
+    return read_bundle(root / "model")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "a.tiff"
+    path.write_bytes(b"image")
+    return path
+
+
+@pytest.fixture
+def record(bundle: Bundle, image: Path, tmp_path: Path) -> Record:
+    return Record(
+        tmp_path / "run.json", image, 5, Options(hotspots=2), Config(overlap=0.3), __version__,
+        bundle_settings(bundle.description), CPU, {},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def job(bundle: Bundle, tmp_path: Path) -> Job:
+    return Job(
+        [], tmp_path, bundle, Device.AUTO, Precision.AUTO, Config(), Options(), overwrite=False, scheduler=None,
+        cache=tmp_path,
+    )  # fmt: skip
+
+
+def changed(bundle: Bundle, **parts: Any) -> Bundle:
+    return bundle.model_copy(update={"description": bundle.description.model_copy(update=parts)})
+
+
+def others(bundle: Bundle) -> list[tuple[str, Bundle]]:
+    """Return bundles of the same networks that give other results, each with the part that differs."""
+    about = bundle.description
+    found = [
+        ("detector", changed(bundle, detector=about.detector.model_copy(update={name: value})))
+        for name, value in (("spacing_um", 0.5), ("spacing_tolerance", 0.0), ("tile_px", 1024))
+    ]
+    found += [
+        ("classifier", changed(bundle, classifier=about.classifier.model_copy(update={name: value})))
+        for name, value in (("context", 2.0), ("mean", (0.5,) * 3), ("std", (0.5,) * 3), ("input_px", 96))
+    ]
+    calibration = Calibration(detector_weight=1, classifier_weight=2, bias=3)
+    return [
+        *found,
+        ("calibration", changed(bundle, calibration=None)),
+        ("calibration", changed(bundle, calibration=calibration)),
+    ]
+
+
+def test_a_changed_bundle_is_not_skipped(bundle: Bundle, image: Path, tmp_path: Path) -> None:
+    def wanted(one: Bundle) -> dict[str, Any]:
+        return settings(image, Model(one, Config(), Named(), Named()), asdict(Options()))  # type: ignore[arg-type]
+
+    content = {"settings": wanted(bundle), "files": {}, "result": {"candidates": 1}}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert finished_result(tmp_path, wanted(bundle)) == {"candidates": 1}
+    for part, other in others(bundle):
+        assert finished_result(tmp_path, wanted(other)) is None, part
+
+
+def test_like_refuses_a_bundle_that_gives_other_results(bundle: Bundle, record: Record) -> None:
+    record.check_bundle(bundle)
+    for part, other in others(bundle):
+        with pytest.raises(BundleError, match=rf"is not the bundle mitosis-default .* differs in {part}; .*--model"):
+            record.check_bundle(other)
+
+
+def test_like_restores_all_that_decides(job: Job, record: Record, image: Path) -> None:
+    again = job.like(record)
+    assert (again.config, again.options, again.images) == (Config(overlap=0.3), Options(hotspots=2), [image])
+    assert (again.device, again.precision) == (Device.CPU, Precision.BF16)
+
+
+def test_what_is_asked_for_beside_like_stays(job: Job, record: Record) -> None:
+    assert replace(job, precision=Precision.F32).like(record).precision is Precision.F32
+    on_gpu = replace(job, device=Device.CUDA).like(record)
+    assert (on_gpu.device, on_gpu.precision) == (Device.CUDA, Precision.AUTO)
+    of_gpu = job.like(replace(record, runtime=CUDA))
+    assert (of_gpu.device, of_gpu.precision) == (Device.AUTO, Precision.AUTO)
+
+
+def test_another_runtime_is_warned_of(record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record.check_runtime(CPU)
+    folders = [tmp_path / name for name in ("same", "unseen", "other", "another")]
+    for folder, runtime in zip(folders, (CPU, None, CUDA, CUDA), strict=True):
+        if runtime:
+            folder.mkdir()
+            (folder / "run.json").write_text(json.dumps({"runtime": runtime}))
+    record.check_written(folders[:2])
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        record.check_written(folders)
+        record.check_runtime(CUDA)
+    assert [text.getMessage().count("numbers may differ") for text in caplog.records] == [1, 1]
+
+
+def test_a_record_of_other_form_is_refused(tmp_path: Path) -> None:
+    for number, content in enumerate((b"[]", b'{"settings": []}', os.urandom(99))):
+        path = tmp_path / f"{number}.json"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{number}\.json: is no run\.json"):
+            read_record(path)
+
+
+def test_nothing_to_compare_with_is_said(record: Record, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not to be seen here"):
+        record.compare(tmp_path / "gone")
