@@ -93,7 +93,7 @@ class Description(BaseModel):
     version: str
     licence: str
     training_data: str
-    class_names: tuple[str, str]
+    class_names: tuple[Literal["not mitotic figure"], Literal["mitotic figure"]]  # stage 2's logits, in this order
     detector: DetectorPart
     classifier: ClassifierPart
     operating_point: OperatingPoint = OperatingPoint()

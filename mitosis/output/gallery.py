@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mitosis.errors import InputError, OutputError
+from mitosis.errors import InputError
 from mitosis.evaluation import RADIUS_UM, RECORD_NAME, assign, read_result
 from mitosis.labels import LabelledImage
-from mitosis.output.atomic import write_whole
 from mitosis.output.grand_challenge import Points
-from mitosis.output.overlay import GREEN, ORANGE, RED, RGB, draw_boxes, write_text
+from mitosis.output.overlay import GREEN, ORANGE, RED, RGB, draw_boxes, write_png, write_text
 from mitosis.slide import WHOLE_PX, Slide, open_slide
 
 KINDS = {"TP": GREEN, "FP": ORANGE, "FN": RED}
@@ -74,8 +73,9 @@ def write_gallery(
             cells += cut_cells(slide, verdicts)
             if slide.width_px * slide.height_px <= WHOLE_PX:
                 whole = slide.read(0, 0, slide.width_px, slide.height_px)
-                write_picture(folder / f"{image.stem}.png", draw_verdicts(whole, verdicts, BOX_UM / image.spacing_um))
-    write_picture(folder / "cells.png", sheet(cells))
+                drawn = draw_verdicts(whole, verdicts, BOX_UM / image.spacing_um)
+                write_png(folder / f"{image.stem}.png", drawn, "--gallery")
+    write_png(folder / "cells.png", sheet(cells), "--gallery")
 
 
 def find_image(image: LabelledImage, predictions: Path, image_folder: Path | None) -> Path:
@@ -141,11 +141,3 @@ def framed(rgb: RGB, colour: tuple[int, int, int]) -> RGB:
     """Put a frame of one colour around a picture."""
     w = FRAME_PX
     return np.asarray(cv2.copyMakeBorder(rgb, w, w, w, w, cv2.BORDER_CONSTANT, value=colour), dtype=np.uint8)
-
-
-def write_picture(path: Path, rgb: RGB) -> None:
-    """Write an RGB picture as PNG, whole or not at all; raises OutputError."""
-    done, content = cv2.imencode(".png", rgb[..., ::-1])
-    if not done:
-        raise OutputError(f"{path}: the picture cannot be encoded; run without --gallery")
-    write_whole(path, content.tobytes())

@@ -101,8 +101,12 @@ def write_overlay(
     hotspots: Sequence[Hotspot] = (),
 ) -> None:
     """Write ``draw_overlay``'s picture as PNG, whole or not at all; raises OutputError."""
-    drawn = draw_overlay(image, boxes_px, is_mitotic_figure, scores, hotspots)
-    done, content = cv2.imencode(".png", drawn[..., ::-1])
+    write_png(path, draw_overlay(image, boxes_px, is_mitotic_figure, scores, hotspots), "--overlay")
+
+
+def write_png(path: Path, rgb: RGB, option: str) -> None:
+    """Write an RGB picture, whole or not at all; raises OutputError, naming the option that asks for the picture."""
+    done, content = cv2.imencode(".png", rgb[..., ::-1])
     if not done:
-        raise OutputError(f"{path}: the picture cannot be encoded; run without --overlay")
+        raise OutputError(f"{path}: the picture cannot be encoded; run without {option}")
     write_whole(path, content.tobytes())

@@ -145,6 +145,22 @@ def test_no_bundle(project: Path) -> None:
     assert "make train" in call(project, "build.sh").stderr
 
 
+def test_a_bundle_that_the_builder_cannot_see(project: Path) -> None:
+    """Is refused with the reason; one that is only mounted or exported may lie anywhere."""
+    for folder in ("runs/other/model", "runs/default/model"):
+        shutil.copytree(project / "model", project / folder)
+    for bundle in ("runs/other/model", str(project / "runs/other/model"), "model/../runs/other/model"):
+        refused = call(project, "build.sh", BUNDLE=bundle)
+        assert refused.returncode == 1
+        assert ".dockerignore" in refused.stderr
+    assert not (project / "calls").exists()
+    for bundle in ("runs/default/model", "./runs/default/model", str(project / "runs/default/model"), "model/"):
+        assert call(project, "build.sh", BUNDLE=bundle).returncode == 0
+        assert f"BUNDLE={bundle.removeprefix(str(project) + '/').removeprefix('./')} " in calls(project)
+    for bundle in ("runs/other/model", f"../{project.name}/runs/other/model"):
+        assert call(project, "test.sh", BUNDLE=bundle, SKIP_BUILD="1").returncode == 0
+
+
 def test_lint(root: Path) -> None:
     tools = Path(sys.executable).parent
     scripts = [root / name for name in (*SCRIPTS, "image.sh", ".ci/run", ".ci/prepare-engine")]

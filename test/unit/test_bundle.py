@@ -40,7 +40,15 @@ def test_a_damaged_network_is_named(folder: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("format", 2), ("surprise", 1), ("detector", {}), ("operating_point", {"merge_iou": 7})]
+    ("key", "value"),
+    [
+        ("format", 2),
+        ("surprise", 1),
+        ("detector", {}),
+        ("operating_point", {"merge_iou": 7}),
+        ("class_names", ["mitotic figure", "not mitotic figure"]),  # would turn every verdict round
+        ("class_names", ["not mitotic figure"]),
+    ],
 )
 def test_a_description_that_is_not_understood(folder: Path, key: str, value: object) -> None:
     text = yaml.safe_load((folder / "bundle.yaml").read_text()) | {key: value}
