@@ -142,6 +142,28 @@ def test_a_worker_of_several_threads_takes_one_slide_at_a_time(cluster: Cluster,
     assert most == 1
 
 
+@pytest.mark.slow
+def test_like_on_a_cluster(cluster: Cluster, slides: Path, tmp_path: Path) -> None:
+    """The precision is the record's, the files are compared, and what differs is said as at home."""
+    assert detect(slides / "slide0.tiff", "--output", tmp_path / "first", "--precision", "f32")[0] == 0
+    record = tmp_path / "first/slide0/run.json"
+    cluster.add_worker("a")
+    code, err = detect("--like", record, "--output", tmp_path / "second", "--scheduler", cluster.address)
+    assert code == 0, err
+    assert "all 6 files are the same" in " ".join(err.split())
+    assert "numbers may differ" not in " ".join(err.split())
+    run = json.loads(record.read_text())
+    run["runtime"]["detector"] = "OpenVINO 2020.1 CPU f32"
+    record.write_text(json.dumps(run))
+    again = ("--like", record, "--output", tmp_path / "second", "--scheduler", cluster.address)
+    assert "numbers may differ" in " ".join(detect(*again)[1].split())
+    run["settings"]["bundle"]["classifier"]["context"] = 2.0
+    record.write_text(json.dumps(run))
+    code, err = detect(*again)
+    assert code == 4
+    assert "differs in classifier" in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("address", "code", "advice"),
     [

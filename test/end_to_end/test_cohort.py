@@ -171,7 +171,7 @@ def test_the_same_run_json_gives_the_same_files(slides: Path, tmp_path: Path) ->
     options = ("--hotspot-area", 0.02, "--hotspot-shape", "circle", "--hotspots", 2, "--parquet", "--asap")
     assert detect(slides / "part1.tiff", "--output", tmp_path / "first", *options)[0] == 0
     record = tmp_path / "first/part1/run.json"
-    code, err = detect("--like", record, "--output", tmp_path / "second")
+    code, err = detect("--like", record, "--output", tmp_path / "second", "--precision", "auto", "--cache", tmp_path)
     assert code == 0, err
     assert "all 8 files are the same" in " ".join(err.split())
     assert content(tmp_path / "first") == content(tmp_path / "second")
