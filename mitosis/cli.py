@@ -53,7 +53,7 @@ ConfigFile = Annotated[
 ]
 HotspotArea = Annotated[float, typer.Option(metavar="MM2", help="Area of a hotspot in mm2", min=0.01)]
 HotspotShape = Annotated[Shape, typer.Option(help="Outline of a hotspot; rectangles are 4:3")]
-Hotspots = Annotated[int, typer.Option(metavar="N", help="How many hotspots to rank", min=0)]
+Hotspots = Annotated[int, typer.Option(metavar="N", help="How many hotspots to rank", min=1)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")]
 SkipGlass = Annotated[bool, typer.Option(help="Skip tiles of large slides that are empty glass")]
 DrawOverlay = Annotated[bool, typer.Option(help="Draw overlay.png for images up to 64 megapixels")]
@@ -238,7 +238,7 @@ def evaluate_command(
 
     def run() -> None:
         labelled = read_labels(labels, split)
-        Console().print(render(evaluate(predictions, labelled)))
+        Console(markup=False, emoji=False).print(render(evaluate(predictions, labelled)))
         if gallery:
             write_gallery(gallery, predictions, labelled, images)
             typer.echo(f"pictures: {gallery / 'cells.png'} and one of each image beside it")
