@@ -8,8 +8,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from mitosis.output.gallery import cut_cells, judge, sheet, write_picture
+from mitosis.output.gallery import cut_cells, judge, sheet
 from mitosis.output.grand_challenge import Points
+from mitosis.output.overlay import write_png
 from mitosis.slide import open_slide
 from training.metrics import FROC_LIMIT, froc
 from training.scored import Scored, curve
@@ -61,4 +62,4 @@ def draw_gallery(path: Path, folder: Path, images: list[Scored], threshold: floa
         points = Points(one.points_px * one.image.spacing_um / 1000, one.scores >= threshold, one.scores)
         with open_slide(folder / one.image.file_name, one.image.spacing_um) as slide:
             cells += cut_cells(slide, judge(one.image, points))
-    write_picture(path, sheet(cells))
+    write_png(path, sheet(cells), "--output")
