@@ -46,7 +46,7 @@ def run_variant(name: str, model: Model, data: Path) -> Variant:
 def stage_1_alone(model: Model) -> Model:
     """Return the model with stage 1's score as the probability."""
     about = model.bundle.description.model_copy(update={"calibration": STAGE_1_ALONE})
-    return replace(model, bundle=replace(model.bundle, description=about))
+    return replace(model, bundle=model.bundle.model_copy(update={"description": about}))
 
 
 def table(variants: list[Variant]) -> str:

@@ -1,0 +1,42 @@
+"""The paper's Table 1 on the drawn case: three sets, three variants, a threshold from val alone, and the pictures."""
+
+import json
+from pathlib import Path
+
+import tifffile
+from PIL import Image
+
+from training.compare_variants import main
+
+
+def write_sets(root: Path, data: Path) -> None:
+    """Write a corner of the drawn case as the frame of val and of test, and as that of aperio."""
+    pixels = tifffile.imread(next((root / "test/input/interf0/images").rglob("*.tiff")))[:1024, :1024]
+    document = json.loads((root / "test/planted.json").read_text())
+    inside = [a for a in document["annotations"] if max(a["bbox"]) <= 1024]
+    for folder, splits in (("frames", ("val", "test")), ("aperio", ("test",))):
+        (data / folder).mkdir()
+        images, annotations = [], []
+        for number, split in enumerate(splits, start=1):
+            name = f"{folder}-{split}.png"
+            Image.fromarray(pixels).save(data / folder / name)
+            images.append(document["images"][0] | {"id": number, "file_name": name, "split": split, "case": name})
+            annotations += [a | {"id": len(annotations) + i, "image_id": number} for i, a in enumerate(inside)]
+        content = document | {"images": images, "annotations": annotations}
+        (data / f"{folder}.json").write_text(json.dumps(content))
+
+
+def test_the_table_and_the_pictures(root: Path, tmp_path: Path) -> None:
+    write_sets(root, tmp_path)
+    main(tmp_path, tmp_path / "out", root / "model", basic=root / "model")
+    lines = (tmp_path / "out/table.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    sets = {(row[0], row[1]): row[2:] for row in rows if row[0] in ("val", "test", "aperio")}
+    assert len(sets) == 9
+    for name in ("basic", "improved", "two stages"):
+        assert sets["val", name] == sets["test", name] == sets["aperio", name]  # one picture, one threshold
+    assert sets["val", "basic"] == sets["val", "improved"]  # the same stage 1
+    assert sets["val", "two stages"] != sets["val", "improved"]
+    assert int(sets["val", "two stages"][1]) >= 8  # true positives
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert {"pr.png", "froc.png", "reliability.png", "gallery-test-two-stages.png"} <= pictures
