@@ -22,7 +22,7 @@ def run(root: Path, *arguments: object, columns: int = 80) -> subprocess.Complet
     ("command", "message"),
     [
         ((*DETECT, "a.png"), "^Error: Missing option '--output'"),
-        ((*DETECT, "--output", "o", "a.png", "--hotspots", "-1"), "^Error: .*'--hotspots'.*0"),
+        ((*DETECT, "--output", "o", "a.png", "--hotspots", "-1"), "^Error: .*'--hotspots'.*1"),
         ((*DETECT, "--output", "o", "a.png", "--spacing", "fine"), "^Error: .*'--spacing'"),
         ((*CLI, "detekt"), "^Error: No such command 'detekt'"),
         (("process.py", "--device", "abacus"), "^Error: .*'--device'"),
