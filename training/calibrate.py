@@ -15,7 +15,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Self
 
 import cv2
 import numpy as np
@@ -45,6 +45,8 @@ SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
 PLATEAU = 0.05  # of F1; what 39 mitoses, seen six ways, cannot tell apart
 FOLDS = 5
 BINS = 10
+
+Points = list[tuple[float, Counts]]  # of a curve: threshold and counts
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,14 @@ def reliability_error(probability: NDArray[np.floating], positive: NDArray[np.bo
     return float(sum(gaps) / max(len(probability), 1))
 
 
-def points_of(found: list[Found], scores: list[NDArray[np.floating]]) -> list[tuple[float, Counts]]:
+def points_of(found: list[Found], scores: list[NDArray[np.floating]]) -> Points:
     """Return the counts at every threshold from 0.02 to 0.98."""
     thresholds = np.arange(0.02, 0.99, 0.02).round(2)
     scored = [f.scored(s) for f, s in zip(found, scores, strict=True)]
     return list(zip(thresholds.tolist(), curve(scored, thresholds), strict=True))
 
 
-def best(points: list[tuple[float, Counts]]) -> tuple[float, Counts]:
+def best(points: Points) -> tuple[float, Counts]:
     """Take the lowest threshold whose F1 is within ``PLATEAU`` of the best.
 
     The curve is flat at its top, and other laboratories' mitoses score lower than the validation case's: at the upper
@@ -141,51 +143,42 @@ def best(points: list[tuple[float, Counts]]) -> tuple[float, Counts]:
     return points[int(np.argmax(scores >= scores.max() - PLATEAU))]
 
 
-def main(
-    data: Annotated[Path, typer.Option(help="Folder with frames.json, frames/ and patches.csv")],
-    bundle: Annotated[Path, typer.Option(help="The bundle to calibrate")],
-) -> None:
-    """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
-    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
-    model = load_model(bundle, config=keep_all)
-    images, paths = images_of(data, "val")
-    real = detect_all(model, images, paths)
-    found = list(real)
-    for seed in range(SIMULATED):
+@dataclass(frozen=True)
+class Evidence:
+    """What the choice rests on: split val as it is, the same as other laboratories would show it, held-out patches."""
+
+    real: list[Found]
+    simulated: list[Found]
+    patches: list[Found]
+
+    @classmethod
+    def gather(cls, data: Path, model: Model) -> Self:
+        """Detect on all of it; test frames are not looked at."""
+        images, paths = images_of(data, "val")
+        simulated = []
+        for seed in range(SIMULATED):
+            with TemporaryDirectory() as folder:
+                simulated += detect_all(model, images, simulate_laboratory(paths, Path(folder), seed))
         with TemporaryDirectory() as folder:
-            found += detect_all(model, images, simulate_laboratory(paths, Path(folder), seed))
-    with TemporaryDirectory() as folder:
-        mosaics = write_mosaics(data, Path(folder))
-        patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
-    rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
-    calibration = fit(rows, positive)
-    points = points_of(found, [probabilities(f.rows, calibration) for f in found])
-    threshold, chosen = best(points)
-    for name in ("detector_score", "classifier_score"):
-        at, c = best(points_of(found, [f.rows[name] for f in found]))
-        print(f"{name} alone: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
-    print(
-        f"both: threshold {threshold:.2f}, TP {chosen.tp} FP {chosen.fp} FN {chosen.fn}, F1 {chosen.f1:.3f}, the same"
-    )
-    patch_recall = pooled([f.scored(probabilities(f.rows, calibration)) for f in patches], threshold).recall
-    print(f"recall on held-out patches {patch_recall:.3f}")
-    counts = pooled([f.scored(probabilities(f.rows, calibration)) for f in real], threshold)
-    print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
-    before = reliability_error(rows["classifier_score"], positive)
-    after = reliability_error(cross_fitted(found), positive)
-    print(f"reliability error: {before:.3f} before, {after:.3f} after (cross-fitted over frames)")
+            mosaics = write_mosaics(data, Path(folder))
+            patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
+        return cls(detect_all(model, images, paths), simulated, patches)
+
+
+def counts_at(threshold: float, found: list[Found], calibration: Calibration) -> Counts:
+    """Return the counts over images at one threshold of the calibrated probability."""
+    return pooled([f.scored(probabilities(f.rows, calibration)) for f in found], threshold)
+
+
+def write(bundle: Path, calibration: Calibration, threshold: float, metrics: dict[str, float], points: Points) -> None:
+    """Put calibration, operating point and figures into the bundle's description, and the curve beside it."""
     description = yaml.safe_load((bundle / DESCRIPTION).read_text())
     description["calibration"] = calibration.model_dump()
     description["operating_point"] = {
         "detector_confidence": LOWEST_CONFIDENCE,
         "classifier_threshold": round(threshold, 2),
     }
-    description["metrics"] = {
-        "val_f1": round(counts.f1, 3),
-        **({"held_out_patch_recall": round(patch_recall, 3)} if patches else {}),
-        "val_reliability_error_before": round(before, 3),
-        "val_reliability_error_after": round(after, 3),
-    }
+    description["metrics"] = {name: round(value, 3) for name, value in metrics.items()}
     (bundle / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
     with (bundle / "validation-curve.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -193,6 +186,35 @@ def main(
         writer.writerows(
             [at, c.tp, c.fp, c.fn, *(f"{v:.4f}" for v in (c.precision, c.recall, c.f1))] for at, c in points
         )
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with frames.json, frames/ and patches.csv")],
+    bundle: Annotated[Path, typer.Option(help="The bundle to calibrate")],
+) -> None:
+    """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
+    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
+    seen = Evidence.gather(data, load_model(bundle, config=keep_all))
+    found = seen.real + seen.simulated
+    rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
+    for name in ("detector_score", "classifier_score"):
+        at, c = best(points_of(found, [f.rows[name] for f in found]))
+        print(f"{name} alone: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
+    calibration = fit(rows, positive)
+    points = points_of(found, [probabilities(f.rows, calibration) for f in found])
+    threshold, c = best(points)
+    print(f"both: threshold {threshold:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, the same")
+    counts = counts_at(threshold, seen.real, calibration)
+    print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
+    metrics = {"val_f1": counts.f1}
+    if seen.patches:
+        metrics["held_out_patch_recall"] = counts_at(threshold, seen.patches, calibration).recall
+        print(f"recall on held-out patches {metrics['held_out_patch_recall']:.3f}")
+    before = reliability_error(rows["classifier_score"], positive)
+    after = reliability_error(cross_fitted(found), positive)
+    print(f"reliability error: {before:.3f} before, {after:.3f} after (cross-fitted over frames)")
+    metrics |= {"val_reliability_error_before": before, "val_reliability_error_after": after}
+    write(bundle, calibration, threshold, metrics, points)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +32,8 @@ from training.warm_start import start_from_bundle
 SMALL_TILE_PX, TILE_PX = 320, 512
 SAVE_EVERY = 100  # steps
 REPORT_EVERY = 20
+
+State = dict[str, Any]  # of a checkpoint
 
 
 class Processes:
@@ -95,6 +97,74 @@ def train_step(
     return float(loss.detach().sum()) / len(tiles)
 
 
+class Training:
+    """A run under way: the network, its averages and where in the schedule it is."""
+
+    def __init__(self, model: MitosisDetector, profile: DetectorProfile, hours: float, saved: State | None) -> None:
+        """Begin, or take up the run of a checkpoint."""
+        self.model, self.profile, self.step = model, profile, 0
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=profile.learning_rates[0], weight_decay=profile.weight_decay
+        )
+        self.average = AveragedWeights(model, decay=0.998)
+        self.budget = Budget(hours * 3600)
+        if saved:
+            device = next(model.parameters()).device
+            model.load_state_dict(saved["model"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.average.state = {name: value.to(device) for name, value in saved["average"].items()}
+            self.average.updates, self.step = saved["updates"], saved["step"]
+            self.budget = Budget(hours * 3600, saved["spent_s"])
+
+    @property
+    def epoch(self) -> float:
+        """Epochs that are over."""
+        return self.step * self.profile.batch / self.profile.epoch_tiles
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, by time or by epochs."""
+        return max(self.budget.progress, self.epoch / self.profile.epochs)
+
+    def learn(self, network: nn.Module, tiles: Tensor, labels: dict[str, Tensor], progress: float) -> float:
+        """Take one step at the schedule's rate; ``network`` is the model or wraps it. Returns the loss per tile."""
+        warm_up = min(1.0, (self.step + 1) / self.profile.warm_up_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = warm_up * cosine(progress, *self.profile.learning_rates)
+        loss = train_step(network, self.model, self.optimiser, tiles, labels)
+        self.average.update(self.model)
+        self.step += 1
+        return loss
+
+    def state(self) -> State:
+        """Return all that a checkpoint needs to take the run up again."""
+        return {
+            "model": self.model.state_dict(), "average": self.average.state, "updates": self.average.updates,
+            "optimiser": self.optimiser.state_dict(), "step": self.step, "spent_s": self.budget.spent_s,
+        }  # fmt: skip
+
+
+class Source:
+    """Batches of tiles, of the size and kind that the schedule asks for at each point of the run."""
+
+    def __init__(self, data: Path, profile: DetectorProfile, seed: int, processes: Processes, workers: int) -> None:
+        self.windows, self.patches = load_windows(data), load_patches(data) if profile.mix.patches else []
+        self.profile, self.seed, self.processes, self.workers = profile, seed, processes, workers
+        self.drawn = (0, False)
+        self.stream: Iterator[tuple[Tensor, dict[str, Tensor]]] = iter(())
+
+    def draw(self, progress: float, epoch: float, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the next batch of this process."""
+        side = SMALL_TILE_PX if progress < self.profile.small_tile_share else TILE_PX
+        mosaics = epoch < self.profile.mosaic_epochs
+        if (side, mosaics) != self.drawn:
+            self.drawn = side, mosaics
+            seed = self.seed + step + 7919 * self.processes.rank
+            tiles = TileStream(self.windows, self.patches, side, self.profile, seed, mosaics)
+            self.stream = batches(tiles, self.profile.batch // self.processes.count, self.workers)
+        return next(self.stream)
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json and, where the profile asks, patches.csv")],
     run: Annotated[Path, typer.Option(help="Folder for the checkpoint; taken up again if it holds one")],
@@ -118,49 +188,24 @@ def main(
     saved = load_checkpoint(path)
     if start and not saved:
         print(f"{start_from_bundle(model, start, 'detector'):.0%} of the parameters from {start}", flush=True)
-    model.to(processes.device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rates[0], weight_decay=settings.weight_decay)
-    average = AveragedWeights(model, decay=0.998)
-    budget, step = Budget(hours * 3600), 0
-    if saved:
-        if (saved["variant"], saved["scale"]) != (variant, scale):
-            raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        average.updates, step = saved["updates"], saved["step"]
-        average.state = {name: value.to(processes.device) for name, value in saved["average"].items()}
-        budget = Budget(hours * 3600, saved["spent_s"])
-    network = processes.wrap(model)
-    windows, patches = load_windows(data), load_patches(data) if settings.mix.patches else []
-    steps_per_epoch = settings.epoch_tiles // settings.batch
-    drawn, recent = (0, False), 0.0
-    source: Iterator[tuple[Tensor, dict[str, Tensor]]] = iter(())
-
-    def save() -> None:
-        state = {"variant": variant, "scale": scale, "model": model.state_dict(), "average": average.state}
-        state |= {"optimiser": optimiser.state_dict(), "updates": average.updates}
-        save_checkpoint(path, state | {"step": step, "spent_s": budget.spent_s, "seed": seed})
-
-    while (progress := processes.agree(max(budget.progress, step / (settings.epochs * steps_per_epoch)))) < 1:
-        side = SMALL_TILE_PX if progress < settings.small_tile_share else TILE_PX
-        mosaics = step < settings.mosaic_epochs * steps_per_epoch
-        if (side, mosaics) != drawn:
-            drawn = side, mosaics
-            stream = TileStream(windows, patches, side, settings, seed + step + 7919 * processes.rank, mosaics)
-            source = batches(stream, settings.batch // processes.count, workers)
-        for group in optimiser.param_groups:
-            group["lr"] = min(1.0, (step + 1) / settings.warm_up_steps) * cosine(progress, *settings.learning_rates)
-        loss = train_step(network, model, optimiser, *next(source))
-        average.update(model)
-        step += 1
-        recent = loss if step == 1 else 0.95 * recent + 0.05 * loss
-        if processes.rank == 0 and step % REPORT_EVERY == 0:
-            print(f"step {step} tile {side} loss {recent:.3f} {budget.spent_s / 60:.1f} min", flush=True)
-        if processes.rank == 0 and step % SAVE_EVERY == 0:
-            save()
+    if saved and (saved["variant"], saved["scale"]) != (variant, scale):
+        raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
+    training = Training(model.to(processes.device), settings, hours, saved)
+    network, recent = processes.wrap(model), 0.0
+    source = Source(data, settings, seed, processes, workers)
+    about = {"variant": variant, "scale": scale, "seed": seed}
+    while (progress := processes.agree(training.progress)) < 1:
+        tiles, labels = source.draw(progress, training.epoch, training.step)
+        loss = training.learn(network, tiles, labels, progress)
+        recent = 0.95 * recent + 0.05 * loss if recent else loss
+        if processes.rank == 0 and training.step % REPORT_EVERY == 0:
+            spent_min = training.budget.spent_s / 60
+            print(f"step {training.step} tile {source.drawn[0]} loss {recent:.3f} {spent_min:.1f} min", flush=True)
+        if processes.rank == 0 and training.step % SAVE_EVERY == 0:
+            save_checkpoint(path, about | training.state())
     if processes.rank == 0:
-        save()
-        print(f"done: {step} steps in {budget.spent_s / 60:.1f} min -> {path}")
+        save_checkpoint(path, about | training.state())
+        print(f"done: {training.step} steps in {training.budget.spent_s / 60:.1f} min -> {path}")
     processes.leave()
 
 

@@ -1,0 +1,81 @@
+"""Calibration and the choice of the threshold, on candidates whose true probability is known."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mitosis.bundle import Calibration
+from mitosis.calibration import probabilities
+from mitosis.detections import empty_detections
+from mitosis.evaluation import Counts
+from mitosis.labels import LabelledImage
+from training.calibrate import Found, best, counts_at, cross_fitted, fit, points_of, reliability_error, write
+
+TRUE = Calibration(detector_weight=1.5, classifier_weight=0.75, bias=-0.5)
+
+
+def frames(count: int, candidates: int = 50) -> list[Found]:
+    """Draw frames of 0.25 um whose candidates are mitoses with the probability that ``TRUE`` gives them."""
+    rng, out = np.random.default_rng(11), []
+    for number in range(count):
+        rows = empty_detections(candidates)
+        rows["x1"] = rows["x2"] = 100.0 * np.arange(candidates)  # further apart than the challenge's radius
+        for name in ("detector_score", "classifier_score"):
+            rows[name] = 1 / (1 + np.exp(-rng.normal(-0.5, 1.5, candidates)))
+        rows["probability"] = probabilities(rows, TRUE)
+        mitoses = rng.random(candidates) < rows["probability"]
+        centres = np.column_stack([rows["x1"], rows["y1"]]).astype(np.float64)[mitoses]
+        out.append(Found(LabelledImage(f"{number}.png", "a", "b", 0.25, centres, np.empty((0, 2))), rows))
+    return out
+
+
+def test_the_weights_are_found_again() -> None:
+    found = frames(200)
+    fitted = fit(np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found]))
+    assert abs(fitted.detector_weight - TRUE.detector_weight) < 0.1
+    assert abs(fitted.classifier_weight - TRUE.classifier_weight) < 0.1
+    assert abs(fitted.bias - TRUE.bias) < 0.1
+
+
+def test_a_frame_does_not_calibrate_itself() -> None:
+    """One frame's labels turned round change the probabilities of the others, and not its own."""
+    found = frames(10)
+    turned = found[4]
+    mitoses = np.column_stack([turned.rows["x1"], turned.rows["y1"]]).astype(np.float64)[~turned.positive]
+    image = LabelledImage("4.png", "a", "b", 0.25, mitoses, np.empty((0, 2)))
+    before = np.split(cross_fitted(found), 10)
+    after = np.split(cross_fitted([*found[:4], Found(image, turned.rows), *found[5:]]), 10)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert not changed[4]
+    assert sum(changed) >= 8  # all but the frames of its own fold
+
+
+def test_reliability_error_by_hand() -> None:
+    probability, positive = np.array([0.05, 0.05, 0.85, 0.85]), np.array([False, True, True, True])
+    # Two bins: 0.1 stated and 1 found, 1.7 stated and 2 found.
+    assert np.isclose(reliability_error(probability, positive), (0.9 + 0.3) / 4)
+
+
+def test_the_lowest_threshold_of_the_plateau() -> None:
+    steep, flat, top = Counts(10, 10, 0), Counts(9, 3, 1), Counts(9, 2, 1)
+    assert top.f1 - flat.f1 < 0.05 < top.f1 - steep.f1
+    assert best([(0.1, steep), (0.2, flat), (0.3, top), (0.4, flat)]) == (0.2, flat)
+    assert best([(0.1, Counts(0, 0, 3)), (0.2, Counts(1, 0, 2))])[0] == 0.2  # F1 is undefined without any find
+
+
+def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
+    (tmp_path / "bundle.yaml").write_text("name: kept\ncalibration: null\nmetrics: {old: 1}\n")
+    found = frames(20)
+    points = points_of(found, [probabilities(f.rows, TRUE) for f in found])
+    threshold, chosen = best(points)
+    assert counts_at(threshold, found, TRUE) == chosen
+    write(tmp_path, TRUE, threshold, {"val_f1": chosen.f1}, points)
+    written = yaml.safe_load((tmp_path / "bundle.yaml").read_text())
+    assert written["name"] == "kept"
+    assert Calibration(**written["calibration"]) == TRUE
+    assert written["operating_point"]["classifier_threshold"] == threshold
+    assert written["metrics"] == {"val_f1": round(chosen.f1, 3)}
+    rows = list(csv.DictReader((tmp_path / "validation-curve.csv").open()))
+    assert [(float(r["threshold"]), int(r["tp"])) for r in rows] == [(at, c.tp) for at, c in points]
