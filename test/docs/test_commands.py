@@ -142,3 +142,10 @@ def test_no_command_hides(root: Path) -> None:
             assert kind != "sh" or page.name in RUN_PAGES, f"{page.name}: its commands are not run"
             if page.name in RUN_PAGES and kind == "text":
                 assert not re.search(r"^(mitosis|python) ", content, re.MULTILINE), f"{page.name}: {content}"
+
+
+def test_the_tree_has_a_line_for_every_file(root: Path) -> None:
+    tree = (root / "README.md").read_text().split("## Tree")[1]
+    told = set(re.findall(r"^ *(\S+\.py)\b", tree, re.MULTILINE))
+    files = {path.name for wing in ("mitosis", "training", "benchmarks") for path in (root / wing).rglob("*.py")}
+    assert told == files - {"__init__.py"} | {"process.py"}
