@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.peak import measure_peaks
-from benchmarks.regions import SPACING_UM, region
+from benchmarks.regions import SPACING_UM, densest_window, region
 from mitosis.bundle import read_bundle
 from mitosis.cpu import OpenVinoNetwork
 from mitosis.network import NetworkFile, prepare_pixels
@@ -77,9 +77,10 @@ def tiles_of(path: Path, count: int) -> Tiles:
 def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int) -> Cost:
     """Time one detector as detection runs it, and profile it."""
     from training.count_arithmetic import count
+    from training.networks.yolo11 import variant_and_scale
 
-    scale, variant = architecture.removeprefix("yolo11").split()[:2]
-    _, gflop = count(variant, scale)  # type: ignore[arg-type]
+    variant, scale = variant_and_scale(architecture)
+    _, gflop = count(variant, scale)
     network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX)))
     seconds = []
     for number in range(rounds + 1):
@@ -114,9 +115,7 @@ def large_networks(path: Path, folder: Path, tiles: Tiles, rounds: int) -> list[
     """Measure YOLO11x, stock and improved, with random weights."""
     from benchmarks.random_bundle import random_bundle
 
-    with Image.open(path) as image:
-        rgb = np.asarray(image.crop((0, 0, 1024, 1024)).convert("RGB"))
-    costs = []
+    rgb, costs = densest_window(path), []
     for variant in ("stock", "improved"):
         (folder / variant).mkdir()
         bundle = read_bundle(random_bundle(folder / variant, variant, "x", "convnext_tiny", rgb))

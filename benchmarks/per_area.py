@@ -22,40 +22,40 @@ import typer
 from PIL import Image
 
 from benchmarks.memory import peak_mb
-from benchmarks.regions import SPACING_UM, region
+from benchmarks.regions import SPACING_UM, densest_window, region
 from mitosis.config import Config
+from mitosis.detector import read_candidates
 from mitosis.output.grand_challenge import read_points
-from mitosis.pipeline import Model, load_model
+from mitosis.pipeline import Model, load_model, tiles_to_read
 from mitosis.results import process_case
 from mitosis.slide import open_slide
 
 ROOT = Path(__file__).parents[1]
 Image.MAX_IMAGE_PIXELS = None
-SAMPLED_TILES = 24
+SHORT_LIST = 200  # scores of a tile, before its overlaps are dropped
 
 
 def paper_model(path: Path, folder: Path, scale: str, classifier: str, per_mm2: float) -> Model:
     """Build the paper's networks with random weights; torch is imported for the export alone."""
     from benchmarks.random_bundle import random_bundle
 
-    with Image.open(path) as image:
-        rgb = np.asarray(image.crop((0, 0, 1024, 1024)).convert("RGB"))
-    bundle = random_bundle(folder, "improved", scale, classifier, rgb)  # type: ignore[arg-type]
+    bundle = random_bundle(folder, "improved", scale, classifier, densest_window(path))  # type: ignore[arg-type]
     config = Config()
     confidence = score_for(load_model(bundle, config=config), path, per_mm2)
     return load_model(bundle, config=config.model_copy(update={"detector_confidence": confidence}))
 
 
 def score_for(model: Model, path: Path, per_mm2: float) -> float:
-    """Return the stage 1 score that about ``per_mm2`` local maxima reach, from tiles all over the image."""
-    side = model.bundle.description.detector.tile_px
+    """Return the stage 1 score that about ``per_mm2`` candidates reach, each tile's own overlaps dropped."""
+    scores = []
     with open_slide(path, SPACING_UM) as slide:
-        rng = np.random.default_rng(0)
-        places = rng.integers((0, 0), (slide.width_px - side, slide.height_px - side), (SAMPLED_TILES, 2))
-        batches = [(None, slide.read(int(x), int(y), side, side)[None]) for x, y in places]
-    scores = np.sort(np.concatenate([raw[0, 4] for _, raw in model.detector.map(batches)]))
-    area_mm2 = SAMPLED_TILES * (side * SPACING_UM / 1000) ** 2
-    return float(scores[-max(1, round(per_mm2 * area_mm2))])
+        tiles = tiles_to_read(slide, model, None)
+        batches = ((t, slide.read(t.x_px, t.y_px, t.side_px, t.side_px)[None]) for t in tiles)
+        for tile, raw in model.detector.map(batches):
+            lowest = float(np.partition(raw[0, 4], -SHORT_LIST)[-SHORT_LIST])
+            scores.append(read_candidates(raw[0], tile, lowest, model.config.nms_iou)["detector_score"])
+        area_mm2 = slide.width_px * slide.height_px * (SPACING_UM / 1000) ** 2
+    return float(np.sort(np.concatenate(scores))[-max(1, round(per_mm2 * area_mm2))])
 
 
 def main(

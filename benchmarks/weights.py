@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from mitosis.bundle import Bundle
-from training.networks.yolo11 import MitosisDetector
+from training.networks.yolo11 import MitosisDetector, variant_and_scale
 from training.warm_start import FILE_NAME, start_from_bundle
 
 NAMES = {0: "mitotic figure"}
@@ -47,9 +47,9 @@ def for_torch(bundle: Bundle, folder: Path) -> tuple[Path, str]:
     A bundle without parameters gives random ones: they cost the same arithmetic and propose nothing, which spares the
     rival its suppression.
     """
-    scale, variant = bundle.description.detector.architecture.removeprefix("yolo11").split()[:2]
+    variant, scale = variant_and_scale(bundle.description.detector.architecture)
     torch.manual_seed(0)
-    model, whose = MitosisDetector(variant, scale), "random"  # type: ignore[arg-type]
+    model, whose = MitosisDetector(variant, scale), "random"
     if (bundle.folder / FILE_NAME).is_file():
         start_from_bundle(model, bundle.folder, "detector")
         whose = "the bundle's"

@@ -26,6 +26,7 @@ from training.data.crops import CONTEXT
 from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
+from training.networks.yolo11 import architecture_name
 from training.warm_start import save_parameters
 
 OPSET = 17
@@ -161,7 +162,7 @@ def main(
         "class_names": list(CLASSES),
         "detector": describe_part(
             partial / "detector.onnx",
-            f"yolo11{saved['scale']} {saved['variant']}",
+            architecture_name(saved["variant"], saved["scale"]),
             tile_px=TILE_PX,
             spacing_um=SPACING_UM,
             spacing_tolerance=SPACING_TOLERANCE,

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from mitosis.bundle import read_bundle
 from training.data.images import load_patches, load_windows
 from training.data.tiles import TileStream, collate
-from training.networks.yolo11 import MitosisDetector, Scale, Variant
+from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
 from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
 from training.warm_start import start_from_bundle
@@ -169,8 +170,10 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json and, where the profile asks, patches.csv")],
     run: Annotated[Path, typer.Option(help="Folder for the checkpoint; taken up again if it holds one")],
     profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(DETECTOR_PROFILES)}")] = "paper",
-    variant: Annotated[str, typer.Option(help="stock or improved")] = "improved",
-    scale: Annotated[str, typer.Option(help="n, s, m, l or x")] = "n",
+    variant: Annotated[
+        str | None, typer.Option(help="stock or improved; default that of --start, else improved")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="n, s, m, l or x; default that of --start, else n")] = None,
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
     start: Annotated[
         Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
@@ -183,6 +186,8 @@ def main(
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
     torch.manual_seed(seed)
+    of_start = variant_and_scale(read_bundle(start).description.detector.architecture) if start else ("improved", "n")
+    variant, scale = variant or of_start[0], scale or of_start[1]
     model = build(variant, scale, settings)
     path = run / "detector.pt"
     saved = load_checkpoint(path)

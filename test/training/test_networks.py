@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, group_norm
 from training.networks.convnext import MatmulDepthwise, MeanOfViews, MitosisClassifier
 from training.networks.ema import EMA
 from training.networks.lsconv import LSConv, aggregate
-from training.networks.yolo11 import HEAD_LAYERS, MitosisDetector, WithEMA
+from training.networks.yolo11 import HEAD_LAYERS, MitosisDetector, WithEMA, architecture_name, variant_and_scale
 
 
 def test_aggregate_equals_a_plain_loop() -> None:
@@ -139,3 +139,12 @@ def test_the_mean_of_views_does_not_depend_on_how_a_crop_lies() -> None:
     expected = torch.stack([model.model(torch.rot90(y, k, (2, 3))) for y in (x, x.flip(3)) for k in range(4)]).mean(0)
     for y in (x, x.flip(2), torch.rot90(x, 1, (2, 3))):
         torch.testing.assert_close(model(y), expected)
+
+
+def test_a_networks_name_says_what_it_is() -> None:
+    for variant in ("stock", "improved"):
+        for scale in "nsmlx":
+            assert variant_and_scale(architecture_name(variant, scale)) == (variant, scale)
+    assert variant_and_scale("yolo11n stock int8") == ("stock", "n")
+    with pytest.raises(ValueError, match="yolov8n: is no YOLO11"):
+        variant_and_scale("yolov8n")

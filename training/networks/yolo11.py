@@ -7,6 +7,7 @@ replaces.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
@@ -25,6 +26,19 @@ Scale = Literal["n", "s", "m", "l", "x"]
 
 ATTENTION_LAYER = 10
 HEAD_LAYERS = (16, 19, 22)  # what feeds Detect: P3/8, P4/16, P5/32
+
+
+def architecture_name(variant: str, scale: str) -> str:
+    """Name a network as a bundle's description does: yolo11n stock."""
+    return f"yolo11{scale} {variant}"
+
+
+def variant_and_scale(architecture: str) -> tuple[Variant, Scale]:
+    """Read ``architecture_name``'s form; raises ValueError."""
+    found = re.fullmatch(r"yolo11([nsmlx]) (stock|improved)\b.*", architecture)
+    if not found:
+        raise ValueError(f"{architecture}: is no YOLO11 of ours, stock or improved, of scale n, s, m, l or x")
+    return found[2], found[1]  # type: ignore[return-value]
 
 
 class PSABlockEMA(nn.Module):
