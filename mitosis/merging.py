@@ -48,8 +48,9 @@ def merge(rows: Detections, iou: float) -> Detections:
 
     Two rows are one object when their boxes overlap and their IoU reaches ``iou`` (paper: 0.5). A box that a tile's
     edge cut shows only part of the object, and so its IoU with the whole box can be anything: for such a pair the
-    shared area is held against the smaller box instead. Mitotic figures win over rejected candidates, whole boxes over
-    cut ones, higher probabilities over lower, higher stage 1 scores over lower; the winner's row is kept unchanged.
+    shared area is held against the smaller box instead. Whole boxes win over cut ones, higher probabilities over lower,
+    higher stage 1 scores over lower; the winner's row is kept unchanged. So a cell is judged by its best view, of which
+    the tiles' overlap always holds one, and what is merged does not depend on the threshold.
     """
     boxes = boxes_px(rows)
     first, second = overlapping_pairs(boxes)
@@ -75,9 +76,9 @@ def sortable(values: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 def best_first(rows: Detections) -> Indices:
     """Return the order in which rows win over others; ties are broken by place, whatever the input's order."""
-    group = np.uint64(2) * ~rows["is_mitotic_figure"] + rows["cut"]
     probability, score = (~sortable(rows[name]) for name in ("probability", "detector_score"))
-    rough = group << 62 | probability.astype(np.uint64) << 30 | score >> 2  # all but the score's last two bits
+    last = rows["cut"].astype(np.uint64) << 63
+    rough = last | probability.astype(np.uint64) << 31 | score >> 1  # all but the score's last bit
     order = np.argsort(rough)
     rough = rough[order]
     tied = np.zeros(len(rows) + 1, np.bool_)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosis.ahead import ahead
-from mitosis.bundle import Bundle, read_bundle
+from mitosis.bundle import Bundle, Calibration, read_bundle
 from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
@@ -82,11 +82,23 @@ def detect(
 
     Raises InputError when part of the image cannot be decoded.
     """
+    rows = scored_candidates(slide, model, progress, tissue)
+    return decided(rows, model.bundle.description.calibration, model.config)
+
+
+def scored_candidates(
+    slide: Slide, model: Model, progress: Progress | None = None, tissue: TissueMask | None = None
+) -> Detections:
+    """Return all tiles' candidates with both stages' scores, doubles included; see ``detect``."""
     part, config = model.bundle.description.classifier, model.config
     found = ((rows, images) for rows, images in candidates(slide, model, progress, tissue) if len(rows))
     scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
-    rows = np.concatenate(scored) if scored else empty_detections()
-    rows["probability"] = probabilities(rows, model.bundle.description.calibration)
+    return np.concatenate(scored) if scored else empty_detections()
+
+
+def decided(rows: Detections, calibration: Calibration | None, config: Config) -> Detections:
+    """Give scored candidates (which are filled in) their probability and class, and merge what is one cell."""
+    rows["probability"] = probabilities(rows, calibration)
     rows["is_mitotic_figure"] = rows["probability"] >= config.classifier_threshold
     return merge(rows, config.merge_iou)
 

@@ -33,7 +33,7 @@ from mitosis.config import Config
 from mitosis.detections import Detections, centres_px
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
-from mitosis.pipeline import Model, detect, load_model
+from mitosis.pipeline import Model, decided, load_model, scored_candidates
 from mitosis.slide import open_slide
 from training.data.augmentation import jitter_sharpness, jitter_stain
 from training.data.images import RGB, read_rgb
@@ -44,6 +44,7 @@ SIMULATED = 5  # laboratories
 SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
 PLATEAU = 0.05  # of F1; what 39 mitoses, seen six ways, cannot tell apart
 FOLDS = 5
+FITS = 3
 BINS = 10
 
 Points = list[tuple[float, Counts]]  # of a curve: threshold and counts
@@ -60,6 +61,10 @@ class Found:
         """Return the candidates with these scores, (n,)."""
         return Scored(self.image, centres_px(self.rows), scores.astype(np.float64))
 
+    def merged(self, calibration: Calibration | None, config: Config) -> Self:
+        """Return the candidates as detection would with this calibration: with their probabilities, doubles merged."""
+        return type(self)(self.image, decided(self.rows.copy(), calibration, config))
+
     @property
     def positive(self) -> NDArray[np.bool_]:
         """Whether a labelled mitotic figure is within the challenge's radius of each candidate, (n,)."""
@@ -67,11 +72,11 @@ class Found:
 
 
 def detect_all(model: Model, images: list[LabelledImage], paths: list[Path]) -> list[Found]:
-    """Detect on every image, keeping all candidates; ``paths`` says where each lies."""
+    """Score all candidates of every image, not merged yet; ``paths`` says where each lies."""
     found = []
     for image, path in track(list(zip(images, paths, strict=True)), "frames"):
         with open_slide(path, image.spacing_um) as slide:
-            found.append(Found(image, detect(slide, model)))
+            found.append(Found(image, scored_candidates(slide, model)))
     return found
 
 
@@ -164,10 +169,25 @@ class Evidence:
             patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
         return cls(detect_all(model, images, paths), simulated, patches)
 
+    def merged(self, calibration: Calibration | None, config: Config) -> Self:
+        """Return all of it as ``Found.merged`` does."""
+        parts = (self.real, self.simulated, self.patches)
+        return type(self)(*([found.merged(calibration, config) for found in part] for part in parts))
 
-def counts_at(threshold: float, found: list[Found], calibration: Calibration) -> Counts:
-    """Return the counts over images at one threshold of the calibrated probability."""
-    return pooled([f.scored(probabilities(f.rows, calibration)) for f in found], threshold)
+    def calibrated(self, config: Config) -> tuple[Self, Calibration]:
+        """Fit the calibration; which of a cell's doubles is kept depends on it, so it is fitted a few times over."""
+        calibration = Calibration(detector_weight=0.0, classifier_weight=1.0, bias=0.0)  # stage 2's score
+        seen = self.merged(calibration, config)
+        for _ in range(FITS):
+            found = seen.real + seen.simulated
+            calibration = fit(np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found]))
+            seen = self.merged(calibration, config)
+        return seen, calibration
+
+
+def counts_at(threshold: float, found: list[Found]) -> Counts:
+    """Return the counts over images at one threshold of the probability."""
+    return pooled([f.scored(f.rows["probability"]) for f in found], threshold)
 
 
 def write(bundle: Path, calibration: Calibration, threshold: float, metrics: dict[str, float], points: Points) -> None:
@@ -194,21 +214,20 @@ def main(
 ) -> None:
     """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
-    seen = Evidence.gather(data, load_model(bundle, config=keep_all))
+    seen, calibration = Evidence.gather(data, load_model(bundle, config=keep_all)).calibrated(keep_all)
     found = seen.real + seen.simulated
     rows, positive = np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found])
     for name in ("detector_score", "classifier_score"):
         at, c = best(points_of(found, [f.rows[name] for f in found]))
         print(f"{name} alone: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
-    calibration = fit(rows, positive)
-    points = points_of(found, [probabilities(f.rows, calibration) for f in found])
+    points = points_of(found, [f.rows["probability"] for f in found])
     threshold, c = best(points)
     print(f"both: threshold {threshold:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, the same")
-    counts = counts_at(threshold, seen.real, calibration)
+    counts = counts_at(threshold, seen.real)
     print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
     metrics = {"val_f1": counts.f1}
     if seen.patches:
-        metrics["held_out_patch_recall"] = counts_at(threshold, seen.patches, calibration).recall
+        metrics["held_out_patch_recall"] = counts_at(threshold, seen.patches).recall
         print(f"recall on held-out patches {metrics['held_out_patch_recall']:.3f}")
     before = reliability_error(rows["classifier_score"], positive)
     after = reliability_error(cross_fitted(found), positive)

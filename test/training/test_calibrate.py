@@ -70,7 +70,7 @@ def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
     found = frames(20)
     points = points_of(found, [probabilities(f.rows, TRUE) for f in found])
     threshold, chosen = best(points)
-    assert counts_at(threshold, found, TRUE) == chosen
+    assert counts_at(threshold, found) == chosen
     write(tmp_path, TRUE, threshold, {"val_f1": chosen.f1}, points)
     written = yaml.safe_load((tmp_path / "bundle.yaml").read_text())
     assert written["name"] == "kept"

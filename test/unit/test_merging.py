@@ -37,7 +37,7 @@ def overlap(a: np.void, b: np.void) -> float:
 
 def merge_by_brute_force(rows: Detections, iou: float) -> set[tuple[float, ...]]:
     def rank(row: np.void) -> tuple[float, ...]:
-        first = (not row["is_mitotic_figure"], row["cut"], -row["classifier_score"], -row["detector_score"])
+        first = (row["cut"], -row["classifier_score"], -row["detector_score"])
         return (*first, row["y1"], row["x1"])
 
     kept: list[np.void] = []
@@ -102,9 +102,25 @@ def test_order_of_input_does_not_matter() -> None:
 def test_a_survivor_absorbs_the_rejected_double() -> None:
     rows = table(1, 2, cut_share=0)
     rows[1] = rows[0]
-    rows["is_mitotic_figure"] = [False, True]
+    rows["probability"], rows["is_mitotic_figure"] = [0.2, 0.7], [False, True]
     rows["detector_score"] = [0.9, 0.3]
     assert merge(rows, 0.5)["is_mitotic_figure"].tolist() == [True]
+
+
+def test_the_whole_view_decides() -> None:
+    rows = table(1, 2)
+    rows[1] = rows[0]
+    rows["cut"] = [True, False]
+    rows["probability"], rows["is_mitotic_figure"] = [0.7, 0.2], [True, False]
+    assert merge(rows, 0.5)["is_mitotic_figure"].tolist() == [False]
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_the_threshold_does_not_change_what_is_merged(seed: int, threshold: float) -> None:
+    rows, other = table(seed, 40), table(seed, 40)
+    other["is_mitotic_figure"] = other["probability"] >= threshold
+    names = ["x1", "y1", "x2", "y2", "probability"]
+    np.testing.assert_array_equal(merge(rows, 0.5)[names], merge(other, 0.5)[names])
 
 
 def perfect_detector(centre: tuple[float, float], width_px: int, height_px: int) -> Detections:
