@@ -8,11 +8,24 @@ import yaml
 
 from mitosis.bundle import Calibration
 from mitosis.calibration import probabilities
+from mitosis.config import Config
 from mitosis.detections import empty_detections
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
-from training.calibrate import Found, best, counts_at, cross_fitted, fit, points_of, reliability_error, write
+from training.calibrate import (
+    Evidence,
+    Found,
+    best,
+    candidates_of,
+    counts_at,
+    cross_fitted,
+    fit,
+    points_of,
+    reliability_error,
+    write,
+)
 
+SHARE = 0.5
 TRUE = Calibration(detector_weight=1.5, classifier_weight=0.75, bias=-0.5)
 
 
@@ -33,7 +46,7 @@ def frames(count: int, candidates: int = 50) -> list[Found]:
 
 def test_the_weights_are_found_again() -> None:
     found = frames(200)
-    fitted = fit(np.concatenate([f.rows for f in found]), np.concatenate([f.positive for f in found]))
+    fitted = fit(*candidates_of(found), SHARE)
     assert abs(fitted.detector_weight - TRUE.detector_weight) < 0.1
     assert abs(fitted.classifier_weight - TRUE.classifier_weight) < 0.1
     assert abs(fitted.bias - TRUE.bias) < 0.1
@@ -45,11 +58,23 @@ def test_a_frame_does_not_calibrate_itself() -> None:
     turned = found[4]
     mitoses = np.column_stack([turned.rows["x1"], turned.rows["y1"]]).astype(np.float64)[~turned.positive]
     image = LabelledImage("4.png", "a", "b", 0.25, mitoses, np.empty((0, 2)))
-    before = np.split(cross_fitted(found), 10)
-    after = np.split(cross_fitted([*found[:4], Found(image, turned.rows), *found[5:]]), 10)
+    before = np.split(cross_fitted(found, SHARE), 10)
+    after = np.split(cross_fitted([*found[:4], Found(image, turned.rows), *found[5:]], SHARE), 10)
     changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
     assert not changed[4]
     assert sum(changed) >= 8  # all but the frames of its own fold
+
+
+def test_stage_2_weighs_no_more_than_it_must() -> None:
+    config = Config(classifier_threshold=0.0)
+    useful, useless = frames(60), frames(60)
+    rng = np.random.default_rng(5)
+    for frame in useless:
+        frame.rows["classifier_score"] = rng.random(len(frame.rows))
+    for frame in useful:  # stage 2 alone knows which are mitoses
+        frame.rows["classifier_score"] = np.where(frame.positive, 0.9, 0.1) + rng.normal(0, 0.02, len(frame.rows))
+    assert Evidence(useless, [], []).smallest_share(config) == 0.0
+    assert Evidence(useful, [], []).smallest_share(config) > 0.2
 
 
 def test_reliability_error_by_hand() -> None:
