@@ -28,7 +28,9 @@ HOURS = "0.003"  # of each training
 TAGS = {"resolution": (40000, 40000), "resolutionunit": "CENTIMETER"}  # 0.25 um a pixel
 
 SBATCH = """#!/usr/bin/env bash
-nohup bash "${@: -1}" >slurm-job.log 2>&1 &
+script="$(mktemp)" # a copy, as SLURM takes: the file goes when sbatch returns
+cp "${@: -1}" "$script"
+nohup bash "$script" >>slurm-job.log 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/usr/bin/env bash
