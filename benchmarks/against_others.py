@@ -28,7 +28,6 @@ from mitosis.bundle import Bundle, read_bundle
 from mitosis.evaluation import RADIUS_UM
 
 ROOT = Path(__file__).parents[1]
-Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from mitosis.cpu import OpenVinoNetwork
 from mitosis.network import NetworkFile, prepare_pixels
 
 ROOT = Path(__file__).parents[1]
-Image.MAX_IMAGE_PIXELS = None
 TILE_PX, OVERLAP = 512, 0.2
 TILES_PER_MM2 = 1 / (TILE_PX * (1 - OVERLAP) * SPACING_UM / 1000) ** 2
 ARITHMETIC = ("Convolution", "MatMul", "FullyConnected", "GroupConvolution")  # what the peak is about

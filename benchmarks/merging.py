@@ -35,7 +35,6 @@ def random_candidates(count: int, seed: int = 0) -> Detections:
     (rows["x1"], rows["y1"]), (rows["x2"], rows["y2"]) = centre - half, centre + half
     rows["detector_score"], rows["classifier_score"] = rng.uniform(size=(2, count))
     rows["probability"] = rows["classifier_score"]
-    rows["is_mitotic_figure"] = rows["probability"] >= 0.5
     rows["cut"] = rng.uniform(size=count) < 0.05
     return rows[np.lexsort((centre[0] // TILE_PX, centre[1] // TILE_PX))]
 

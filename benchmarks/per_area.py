@@ -31,7 +31,6 @@ from mitosis.results import process_case
 from mitosis.slide import open_slide
 
 ROOT = Path(__file__).parents[1]
-Image.MAX_IMAGE_PIXELS = None
 SHORT_LIST = 200  # scores of a tile, before its overlaps are dropped
 
 

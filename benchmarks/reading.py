@@ -26,7 +26,6 @@ from benchmarks.memory import peak_mb
 from benchmarks.regions import SPACING_UM, region
 
 ROOT = Path(__file__).parents[1]
-Image.MAX_IMAGE_PIXELS = None
 TILE_PX, OVERLAP = 512, 0.2
 
 

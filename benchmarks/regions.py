@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SPACING_UM = 0.25
-Image.MAX_IMAGE_PIXELS = None
+Image.MAX_IMAGE_PIXELS = None  # for every benchmark that opens a region
 WIDTH_PX, HEIGHT_PX = 7215, 5412  # a region of the challenge: 2.44 mm2
 
 

@@ -64,7 +64,7 @@ class Found:
         """Return the candidates with these scores, (n,)."""
         return Scored(self.image, centres_px(self.rows), scores.astype(np.float64))
 
-    def merged(self, calibration: Calibration | None, config: Config) -> Self:
+    def merged(self, calibration: Calibration, config: Config) -> Self:
         """Return the candidates as detection would with this calibration: with their probabilities, doubles merged."""
         return type(self)(self.image, decided(self.rows.copy(), calibration, config))
 
@@ -135,10 +135,10 @@ def reliability_error(probability: NDArray[np.floating], positive: NDArray[np.bo
     return float(sum(gaps) / max(len(probability), 1))
 
 
-def points_of(found: list[Found], scores: list[NDArray[np.floating]]) -> Points:
-    """Return the counts at every threshold from 0.02 to 0.98."""
+def points_of(found: list[Found], score: str) -> Points:
+    """Return the counts of one of the candidates' scores at every threshold from 0.02 to 0.98."""
     thresholds = np.arange(0.02, 0.99, 0.02).round(2)
-    scored = [f.scored(s) for f, s in zip(found, scores, strict=True)]
+    scored = [f.scored(f.rows[score]) for f in found]
     return list(zip(thresholds.tolist(), curve(scored, thresholds), strict=True))
 
 
@@ -173,37 +173,41 @@ class Evidence:
             patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
         return cls(detect_all(model, images, paths), simulated, patches)
 
-    def merged(self, calibration: Calibration | None, config: Config) -> Self:
-        """Return all of it as ``Found.merged`` does."""
-        parts = (self.real, self.simulated, self.patches)
-        return type(self)(*([found.merged(calibration, config) for found in part] for part in parts))
+    @property
+    def val(self) -> list[Found]:
+        """Split val, as it is and as other laboratories would show it."""
+        return self.real + self.simulated
 
-    def calibrated(self, config: Config, share: float) -> tuple[Self, Calibration]:
-        """Fit the calibration; which of a cell's doubles is kept depends on it, so it is fitted a few times over."""
-        calibration = Calibration(detector_weight=0.0, classifier_weight=1.0, bias=0.0)  # stage 2's score
-        seen = self.merged(calibration, config)
-        for _ in range(FITS):
-            found = seen.real + seen.simulated
-            calibration = fit(*candidates_of(found), share)
-            seen = self.merged(calibration, config)
-        return seen, calibration
 
-    def smallest_share(self, config: Config) -> float:
-        """Return the smallest weight of stage 2, relative to stage 1's, whose best F1 is within ``RESTRAINT`` of all.
+def merge_all(found: list[Found], calibration: Calibration, config: Config) -> list[Found]:
+    """Merge every image's candidates; see ``Found.merged``."""
+    return [f.merged(calibration, config) for f in found]
 
-        Over a wide range the weight hardly matters here, but it does elsewhere: the look-alikes that stage 2 learnt
-        from are one scanner's, and its scores carry over less well than stage 1's.
-        """
-        best_f1 = []
-        for share in track(SHARES, "weights of stage 2"):
-            seen, _ = self.calibrated(config, share)
-            best_f1.append(max(np.nan_to_num([c.f1 for _, c in seen.points("probability")])))
-        return SHARES[int(np.argmax(np.array(best_f1) >= max(best_f1) - RESTRAINT))]
 
-    def points(self, score: str) -> Points:
-        """Return the curve of one score over val and the simulated laboratories."""
-        found = self.real + self.simulated
-        return points_of(found, [f.rows[score] for f in found])
+def calibrate(found: list[Found], config: Config, share: float) -> tuple[list[Found], Calibration]:
+    """Fit the calibration; which of a cell's doubles is kept depends on it, so it is fitted a few times over.
+
+    Returns the candidates merged under it, too.
+    """
+    calibration = Calibration(detector_weight=0.0, classifier_weight=1.0, bias=0.0)  # stage 2's score
+    merged = merge_all(found, calibration, config)
+    for _ in range(FITS):
+        calibration = fit(*candidates_of(merged), share)
+        merged = merge_all(found, calibration, config)
+    return merged, calibration
+
+
+def smallest_share(found: list[Found], config: Config) -> float:
+    """Return the smallest weight of stage 2, relative to stage 1's, whose best F1 is within ``RESTRAINT`` of all.
+
+    Over a wide range the weight hardly matters here, but it does elsewhere: the look-alikes that stage 2 learnt from
+    are one scanner's, and its scores carry over less well than stage 1's.
+    """
+    best_f1 = []
+    for share in track(SHARES, "weights of stage 2"):
+        merged, _ = calibrate(found, config, share)
+        best_f1.append(max(np.nan_to_num([c.f1 for _, c in points_of(merged, "probability")])))
+    return SHARES[int(np.argmax(np.array(best_f1) >= max(best_f1) - RESTRAINT))]
 
 
 def candidates_of(found: list[Found]) -> tuple[Detections, NDArray[np.bool_]]:
@@ -241,22 +245,22 @@ def main(
     """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
     evidence = Evidence.gather(data, load_model(bundle, config=keep_all))
-    share = evidence.smallest_share(keep_all)
-    seen, calibration = evidence.calibrated(keep_all, share)
+    share = smallest_share(evidence.val, keep_all)
+    found, calibration = calibrate(evidence.val, keep_all, share)
+    real, patches = (merge_all(part, calibration, keep_all) for part in (evidence.real, evidence.patches))
     print(f"stage 2's logit weighs {share} of stage 1's")
     for name in ("detector_score", "classifier_score"):
-        at, c = best(seen.points(name))
+        at, c = best(points_of(found, name))
         print(f"{name} alone: threshold {at:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, simulated included")
-    points = seen.points("probability")
+    points = points_of(found, "probability")
     threshold, c = best(points)
     print(f"both: threshold {threshold:.2f}, TP {c.tp} FP {c.fp} FN {c.fn}, F1 {c.f1:.3f}, the same")
-    counts = counts_at(threshold, seen.real)
+    counts = counts_at(threshold, real)
     print(f"as they are: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
     metrics = {"val_f1": counts.f1}
-    if seen.patches:
-        metrics["held_out_patch_recall"] = counts_at(threshold, seen.patches).recall
+    if patches:
+        metrics["held_out_patch_recall"] = counts_at(threshold, patches).recall
         print(f"recall on held-out patches {metrics['held_out_patch_recall']:.3f}")
-    found = seen.real + seen.simulated
     rows, positive = candidates_of(found)
     before = reliability_error(rows["classifier_score"], positive)
     after = reliability_error(cross_fitted(found, share), positive)

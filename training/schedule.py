@@ -38,6 +38,15 @@ def cosine(progress: float, first: float, last: float) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def set_rate(
+    optimiser: torch.optim.Optimizer, step: int, warm_up_steps: int, progress: float, rates: tuple[float, float]
+) -> None:
+    """Set the learning rate of the step that comes after ``step`` others: linear warm-up, then cosine annealing."""
+    warm_up = min(1.0, (step + 1) / warm_up_steps)
+    for group in optimiser.param_groups:
+        group["lr"] = warm_up * cosine(progress, *rates)
+
+
 class AveragedWeights:
     """Exponential moving average of a network's weights and buffers; short at first, so that it warms up."""
 

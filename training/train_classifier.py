@@ -27,7 +27,7 @@ from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
 from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
-from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
+from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
 from training.validation import NO_MITOSIS, Validation, candidate_spots
 from training.warm_start import start_from_bundle
 
@@ -117,9 +117,7 @@ class Training:
 
     def learn(self, x: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[float, float]:
         """Take one step at the schedule's rate; returns the loss and the share of right answers."""
-        warm_up = min(1.0, (self.step + 1) / self.profile.warm_up_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = warm_up * cosine(self.progress, *self.profile.learning_rates)
+        set_rate(self.optimiser, self.step, self.profile.warm_up_steps, self.progress, self.profile.learning_rates)
         result = train_step(self.model, self.optimiser, x, target, self.profile, rng)
         self.average.update(self.model)
         self.step += 1

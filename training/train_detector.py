@@ -27,7 +27,7 @@ from training.data.images import load_patches, load_windows
 from training.data.tiles import TileStream, collate
 from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
-from training.schedule import AveragedWeights, Budget, cosine, load_checkpoint, save_checkpoint
+from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
 from training.warm_start import start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
@@ -129,9 +129,7 @@ class Training:
 
     def learn(self, network: nn.Module, tiles: Tensor, labels: dict[str, Tensor], progress: float) -> float:
         """Take one step at the schedule's rate; ``network`` is the model or wraps it. Returns the loss per tile."""
-        warm_up = min(1.0, (self.step + 1) / self.profile.warm_up_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = warm_up * cosine(progress, *self.profile.learning_rates)
+        set_rate(self.optimiser, self.step, self.profile.warm_up_steps, progress, self.profile.learning_rates)
         loss = train_step(network, self.model, self.optimiser, tiles, labels)
         self.average.update(self.model)
         self.step += 1

@@ -13,7 +13,6 @@ from mitosis.detections import empty_detections
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
 from training.calibrate import (
-    Evidence,
     Found,
     best,
     candidates_of,
@@ -22,6 +21,7 @@ from training.calibrate import (
     fit,
     points_of,
     reliability_error,
+    smallest_share,
     write,
 )
 
@@ -73,8 +73,8 @@ def test_stage_2_weighs_no_more_than_it_must() -> None:
         frame.rows["classifier_score"] = rng.random(len(frame.rows))
     for frame in useful:  # stage 2 alone knows which are mitoses
         frame.rows["classifier_score"] = np.where(frame.positive, 0.9, 0.1) + rng.normal(0, 0.02, len(frame.rows))
-    assert Evidence(useless, [], []).smallest_share(config) == 0.0
-    assert Evidence(useful, [], []).smallest_share(config) > 0.2
+    assert smallest_share(useless, config) == 0.0
+    assert smallest_share(useful, config) > 0.2
 
 
 def test_reliability_error_by_hand() -> None:
@@ -93,7 +93,7 @@ def test_the_lowest_threshold_of_the_plateau() -> None:
 def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "bundle.yaml").write_text("name: kept\ncalibration: null\nmetrics: {old: 1}\n")
     found = frames(20)
-    points = points_of(found, [probabilities(f.rows, TRUE) for f in found])
+    points = points_of(found, "probability")  # which are those that TRUE gives
     threshold, chosen = best(points)
     assert counts_at(threshold, found) == chosen
     write(tmp_path, TRUE, threshold, {"val_f1": chosen.f1}, points)
