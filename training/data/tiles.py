@@ -120,7 +120,7 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         centre = np.clip(centre, margin, np.array([width, height]) - margin).astype(np.float32)
         matrix = random_affine(rng, centre, side, scale)
         centres = window.points[window.categories == MITOTIC] @ matrix[:, :2].T + matrix[:, 2]
-        return warp(window.rgb, matrix, side), visible_boxes(centres, BOX_PX * scale, side)
+        return warp(window.rgb, matrix, side), visible_boxes(centres, side)
 
     def patch_mosaic(self, rng: Generator) -> tuple[RGB, Boxes]:
         """Fill a tile with patches of many cases and cuts of windows, in cells of a random size from a random corner.
@@ -151,12 +151,16 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         middle = (patch.mitoses_px[0] + rng.uniform(-shift, shift, 2)).astype(np.float32)
         matrix = random_affine(rng, middle, cell, scale)
         centres = patch.mitoses_px @ matrix[:, :2].T + matrix[:, 2]
-        return warp(patch.rgb, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centres, BOX_PX * scale, cell)
+        return warp(patch.rgb, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centres, cell)
 
 
-def visible_boxes(centres: NDArray[np.floating], box_px: float, side_px: int) -> Boxes:
-    """Return the boxes around ``centres``, clipped to the tile; those mostly outside are dropped."""
-    boxes = np.concatenate([centres - box_px / 2, centres + box_px / 2], axis=1).reshape(-1, 4)
+def visible_boxes(centres: NDArray[np.floating], side_px: int) -> Boxes:
+    """Return the boxes around ``centres``, clipped to the tile; those mostly outside are dropped.
+
+    All are equally large, as the labels draw them at any magnification. Were they scaled with the tile, the network
+    would have to tell the magnification, and its scores, which follow the overlap, would suffer where it cannot.
+    """
+    boxes = np.concatenate([centres - BOX_PX / 2, centres + BOX_PX / 2], axis=1).reshape(-1, 4)
     return clipped_boxes(boxes, side_px)
 
 
