@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mitosis.errors import InputError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Views = Literal[1, 2, 4]
 
 
 class OperatingPoint(BaseModel):
-    """Thresholds a bundle may carry because they were chosen together with its weights; None keeps the default."""
+    """What a bundle may carry because it was chosen together with its weights; None keeps the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +23,7 @@ class OperatingPoint(BaseModel):
     nms_iou: Share | None = None
     classifier_threshold: Share | None = None
     merge_iou: Share | None = None
+    views: Views | None = None
 
 
 class Config(BaseModel):
@@ -34,6 +36,7 @@ class Config(BaseModel):
     nms_iou: Share = 0.3  # non-maximum suppression inside a tile (paper, stage 1)
     classifier_threshold: Share = 0.5  # a lower probability rejects the candidate (paper, inference step 3)
     merge_iou: Share = 0.5  # across tiles (paper, inference step 4)
+    views: Views = 1  # stage 1's looks at a tile that holds candidates, turned (paper: one)
     classifier_batch: Annotated[int, Field(ge=1)] = 32  # crops in one call of stage 2; does not change results
 
     def at(self, point: OperatingPoint) -> Config:

@@ -75,37 +75,32 @@ class OpenVinoNetwork:
             if is_exhausted(error):
                 raise MemoryFullError(f"{network.file}: {message()}") from error
             raise BundleError(f"{network.file}: OpenVINO cannot run it ({one_line(error)[:200]})") from error
-        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._idle = [compiled.create_infer_request() for _ in range(QUEUED * count)]
+        self._compiled = compiled
+        self._requests = QUEUED * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} CPU {precision}"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
-        """See ``Network.map``."""
+        """See ``Network.map``. Each call has requests of its own, so that one may feed on another's results."""
+        idle = [self._compiled.create_infer_request() for _ in range(self._requests)]
         running: deque[tuple[Item, openvino.InferRequest]] = deque()
 
         def finish() -> tuple[Item, Output]:
             item, request = running.popleft()
-            try:
-                request.wait()
-                return item, request.get_output_tensor(0).data.copy()
-            finally:
-                self._idle.append(request)
+            request.wait()
+            idle.append(request)
+            return item, request.get_output_tensor(0).data.copy()
 
         try:
             for item, batch in items:
-                if not self._idle:
+                if not idle:
                     yield finish()
-                request = self._idle.pop()
-                try:
-                    request.start_async({0: batch})
-                except BaseException:
-                    self._idle.append(request)
-                    raise
+                request = idle.pop()
+                request.start_async({0: batch})
                 running.append((item, request))
             while running:
                 yield finish()
-        finally:  # abandoned half-way: no request may stay busy, or be lost for the next slide
+        finally:  # abandoned half-way: nothing may run on unattended, reading arrays that are gone
             while running:
                 with suppress(Exception):
                     finish()

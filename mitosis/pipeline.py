@@ -6,10 +6,11 @@ Threads read ahead, both networks run requests of their own, and this thread pas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,11 @@ from mitosis.runtime import load_networks
 from mitosis.slide import Slide
 from mitosis.tiling import Tile, by_bands, tiles
 from mitosis.tissue import TissueMask
+from mitosis.views import HaloedTile, look_again
 
 HALO_PX = 48  # read around each tile, so that a candidate at its edge is cropped with its real surroundings
 
+Look = TypeVar("Look")
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 
@@ -111,17 +114,24 @@ def candidates(
     scale = grid_scale(slide.spacing.x_um, about.detector.spacing_um, about.detector.spacing_tolerance)
     chosen = tiles_to_read(slide, model, tissue)
 
-    def read(tile: Tile) -> tuple[tuple[Tile, NDArray[np.uint8]], NDArray[np.uint8]]:
-        haloed = read_haloed(slide, tile, scale)
-        return (tile, haloed), haloed[None, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+    def read(tile: Tile) -> tuple[HaloedTile, NDArray[np.uint8]]:
+        shown = HaloedTile(tile, read_haloed(slide, tile, scale), HALO_PX)
+        return shown, shown.batch
 
     with closing(ahead(read, chosen)) as batches:
-        for done, ((tile, haloed), raw) in enumerate(model.detector.map(batches), start=1):
-            rows = read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou)
-            images = crops(haloed, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
+        looks = counted(model.detector.map(batches), len(chosen), progress)
+        for (tile, rgb, _), raw in look_again(model.detector, looks, config.views, config.detector_confidence):
+            rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
+            images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
             yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)
-            if progress:
-                progress(done, len(chosen))
+
+
+def counted(looks: Iterable[Look], total: int, progress: Progress | None) -> Iterator[Look]:
+    """Pass on and report each."""
+    for done, look in enumerate(looks, start=1):
+        yield look
+        if progress:
+            progress(done, total)
 
 
 def tiles_to_read(slide: Slide, model: Model, tissue: TissueMask | None) -> list[Tile]:

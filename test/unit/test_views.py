@@ -1,0 +1,104 @@
+"""Looking again: turned outputs come back to where they belong, and the mean is that of the looks."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mitosis.config import Config
+from mitosis.errors import BundleError
+from mitosis.network import Batch, Item, Network, Output
+from mitosis.pipeline import HALO_PX, load_model
+from mitosis.tiling import Tile
+from mitosis.views import STRIDES_PX, HaloedTile, look_again, mean, turned_back
+
+SIDE_PX = 64
+
+
+def shown(seed: int, side_px: int = SIDE_PX) -> HaloedTile:
+    side = side_px + 2 * HALO_PX
+    rgb = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return HaloedTile(Tile(0, 0, side_px, (False, False, False, False)), rgb, HALO_PX)
+
+
+class Spot(Network):
+    """Sees where its input is brightest in red: the cells there say so, with boxes 40 wide and 20 high."""
+
+    name = "drawn"
+
+    def __init__(self, leaning: float = 0.0) -> None:
+        self.leaning, self.seen = leaning, 0
+
+    def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
+        for item, batch in items:
+            self.seen += 1
+            red = batch[0, ..., 0].astype(np.float32)
+            y, x = np.unravel_index(np.argmax(red), red.shape)
+            grids = []
+            for stride in STRIDES_PX:
+                grid = np.zeros((5, SIDE_PX // stride, SIDE_PX // stride), np.float32)
+                wide, high = (40, 20) if batch[0, 0, 0, 1] == batch[0, -1, -1, 1] == 0 else (20, 40)
+                grid[:4, y // stride, x // stride] = x + 0.5, y + 0.5, wide, high
+                grid[4, y // stride, x // stride] = 0.5 + self.leaning * (x > y)
+                grids.append(grid.reshape(5, -1))
+            yield item, np.concatenate(grids, axis=1)[None]
+
+
+def tile_with_spot(x: int, y: int) -> HaloedTile:
+    """Return a black tile with one red pixel; its upper left and lower right corners tell that it lies as it was."""
+    rgb = np.zeros((SIDE_PX + 2 * HALO_PX, SIDE_PX + 2 * HALO_PX, 3), np.uint8)
+    rgb[HALO_PX + y, HALO_PX + x, 0] = 255
+    rgb[HALO_PX, HALO_PX + SIDE_PX - 1, 1] = rgb[HALO_PX + SIDE_PX - 1, HALO_PX, 1] = 9
+    return HaloedTile(Tile(0, 0, SIDE_PX, (False, False, False, False)), rgb, HALO_PX)
+
+
+@pytest.mark.parametrize(("x", "y"), [(3, 50), (31, 32), (63, 0), (10, 10)])
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_what_is_seen_in_a_turned_tile_comes_back(x: int, y: int, quarters: int) -> None:
+    tile, network = tile_with_spot(x, y), Spot()
+    [(_, straight)] = network.map([(0, tile.batch)])
+    [(_, turned)] = network.map([(0, np.rot90(tile.batch, quarters, axes=(1, 2)))])
+    back = turned_back(turned[0], quarters, SIDE_PX)
+    np.testing.assert_allclose(back[:, back[4] > 0], straight[0][:, straight[0][4] > 0])
+    np.testing.assert_array_equal(back[4] > 0, straight[0][4] > 0)
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_tiles_without_a_candidate_are_not_looked_at_again(views: int) -> None:
+    network, tiles = Spot(), [tile_with_spot(x, 20) for x in range(5, 11)]
+    firsts = [raw for _, raw in network.map((0, t.batch) for t in tiles)]
+    for raw in firsts[::2]:
+        raw[0, 4] = 0.19
+    network.seen = 0
+    found = list(look_again(network, zip(tiles, firsts, strict=True), views, 0.2))
+    assert [t is expected for (t, _), expected in zip(found, tiles[1::2], strict=True)] == [True] * 3
+    assert network.seen == 3 * (views - 1)
+    for (_, raw), first in zip(found, firsts[1::2], strict=True):
+        np.testing.assert_allclose(raw[:4, raw[4] > 0.4], first[0][:4, first[0][4] > 0.4])
+
+
+def test_scores_are_averaged_as_logits() -> None:
+    [(_, raw)] = look_again(network := Spot(leaning=0.3), network.map([(t := tile_with_spot(40, 20), t.batch)]), 4, 0.2)
+    logit = np.log(0.8 / 0.2)
+    assert raw[4].max() == pytest.approx(1 / (1 + np.exp(-logit / 2)))  # two of the four ways round, x is beyond y
+    looks = [np.random.default_rng(n).random((5, 7), np.float32) for n in range(2)]
+    np.testing.assert_allclose(mean(looks)[:4], (looks[0] + looks[1])[:4] / 2, rtol=1e-6)
+
+
+def test_another_kind_of_network_is_refused() -> None:
+    with pytest.raises(BundleError, match="views: 1"):
+        turned_back(np.zeros((5, 85), np.float32), 1, SIDE_PX)
+
+
+def test_with_the_default_bundle(root: Path) -> None:
+    """Four looks at a tile, turned by hand, have the mean that the second look gives."""
+    network, tile = load_model(root / "model", config=Config()).detector, shown(7, 512)
+    [(_, first)] = network.map([(0, tile.batch)])
+    [(_, found)] = look_again(network, [(tile, first)], 4, 0.0)
+    looks = []
+    for quarters in range(4):
+        [(_, raw)] = network.map([(0, np.ascontiguousarray(np.rot90(tile.batch, quarters, axes=(1, 2))))])
+        looks.append(turned_back(raw[0], quarters, 512))
+    np.testing.assert_array_equal(found, mean(looks))
+    assert not np.array_equal(found, first[0])
