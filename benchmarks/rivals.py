@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,13 +33,18 @@ Points = NDArray[np.float64]
 Detect = Callable[[Path], Points]  # an image file -> (n, 2) centres in its pixels
 
 
-def ours(model: Path, spacing_um: float, confidence: float) -> Detect:
-    """Both stages, from the file to the written mitotic-figures.json. Rejected candidates count as found, too."""
+def ours(model: Path, spacing_um: float, confidence: float, one_look: bool = False) -> Detect:
+    """Both stages, from the file to the written mitotic-figures.json. Rejected candidates count as found, too.
+
+    With ``one_look``, stage 1 sees every tile once, as everywhere else.
+    """
     from mitosis.output.grand_challenge import read_points
     from mitosis.pipeline import load_model
     from mitosis.results import process_case
 
     loaded = load_model(model)
+    if one_look:
+        loaded = replace(loaded, config=loaded.config.looking(1))
 
     def run(path: Path) -> Points:
         with TemporaryDirectory() as folder:
@@ -103,7 +109,9 @@ def published(model: Path, spacing_um: float, confidence: float) -> Detect:
     return run
 
 
-CONTENDERS = {"ours": ours, "sahi": sahi, "sahi-batched": partial(sahi, batch=BATCH), "published": published}
+CONTENDERS = {
+    "ours": partial(ours, one_look=True), "ours-all-looks": ours, "sahi": sahi, "sahi-batched": partial(sahi, batch=BATCH), "published": published,
+}  # fmt: skip
 
 
 def warm_up(detect: Detect, image: Path) -> None:

@@ -30,6 +30,7 @@ from mitosis.results import Options, process_slide
 from mitosis.slide import Slide, open_slide
 from mitosis.tiling import Tile
 from mitosis.tissue import find_tissue
+from mitosis.views import HaloedTile, look_again
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = (
@@ -49,7 +50,7 @@ class Cost:
     process_s: float  # all of it, results written, models loaded before
     mask_s: float
     detect_s: float
-    detector_s: float  # stage 1 alone, as many tiles
+    detector_s: float  # stage 1 alone, as many looks at tiles
     networks_s: float  # both stages alone
 
 
@@ -58,13 +59,16 @@ class Alone:
 
     def __init__(self, slide: Slide, model: Model, tiles: list[Tile]) -> None:
         """Read up to ``SAMPLE`` of the slide's tiles, evenly spread, and find their candidates."""
-        self.model, self.count = model, len(tiles)
+        self.model, config = model, model.config
         chosen = [tiles[i] for i in np.linspace(0, len(tiles) - 1, min(SAMPLE, len(tiles))).astype(int)]
-        inner = slice(HALO_PX, -HALO_PX)
-        self.pixels = [read_haloed(slide, tile, 1.0)[None, inner, inner].copy() for tile in chosen]
-        config, found = model.config, 0
-        for tile, raw in model.detector.map(zip(chosen, self.pixels, strict=True)):
-            found += len(read_candidates(raw[0], tile, config.detector_confidence, config.nms_iou))
+        shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0), HALO_PX) for tile in chosen]
+        self.pixels = [one.batch.copy() for one in shown]
+        firsts = model.detector.map(zip(shown, self.pixels, strict=True))
+        looks, found = len(chosen), 0
+        for (tile, *_), raw in look_again(model.detector, firsts, config.views, config.detector_confidence):
+            looks += config.views - 1
+            found += len(read_candidates(raw, tile, config.detector_confidence, config.nms_iou))
+        self.looks = round(looks * len(tiles) / len(chosen))
         self.batches = math.ceil(found * len(tiles) / len(chosen) / config.classifier_batch)
         side = model.bundle.description.classifier.input_px
         self.crops = np.zeros((config.classifier_batch, 3, side, side), np.float32)
@@ -72,7 +76,7 @@ class Alone:
     def seconds(self) -> tuple[float, float]:
         """Return the times of stage 1 and of stage 2 for as much as the slide holds."""
         started = time.perf_counter()
-        for _ in self.model.detector.map((i, self.pixels[i % len(self.pixels)]) for i in range(self.count)):
+        for _ in self.model.detector.map((i, self.pixels[i % len(self.pixels)]) for i in range(self.looks)):
             pass
         between = time.perf_counter()
         for _ in self.model.classifier.map((i, self.crops) for i in range(self.batches)):

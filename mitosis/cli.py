@@ -51,6 +51,12 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="YAML with thresholds, see resources/config.yaml; wins over the bundle's"),
 ]
+Looks = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Stage 1's looks at a tile with candidates: 1 (fastest), 2 or 4; default: the bundle's"
+    ),
+]
 HotspotArea = Annotated[float, typer.Option(metavar="MM2", help="Area of a hotspot in mm2", min=0.01)]
 HotspotShape = Annotated[Shape, typer.Option(help="Outline of a hotspot; rectangles are 4:3")]
 Hotspots = Annotated[int, typer.Option(metavar="N", help="How many hotspots to rank", min=1)]
@@ -159,6 +165,7 @@ def detect_command(
     device: OnDevice = Device.AUTO,
     precision: InPrecision = Precision.AUTO,
     config: ConfigFile = None,
+    views: Looks = None,
     hotspot_area: HotspotArea = DEFAULT_AREA_MM2,
     hotspot_shape: HotspotShape = Shape.RECTANGLE,
     hotspots: Hotspots = 3,
@@ -194,9 +201,10 @@ def detect_command(
             refuse_with_like(context)
         record, bundle = read_record(like) if like else None, read_bundle(model)
         usual = Config().at(bundle.description.operating_point)
+        usual = read_config(config, usual) if config else usual
         job = Job(
             images=images or [], output=output, bundle=bundle, device=device, precision=precision,
-            config=read_config(config, usual) if config else usual, options=options, overwrite=overwrite,
+            config=usual.looking(views) if views else usual, options=options, overwrite=overwrite,
             scheduler=scheduler, cache=cache or default_cache(),
         )  # fmt: skip
         (job.like(record) if record else job).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +42,12 @@ class Config(BaseModel):
     def at(self, point: OperatingPoint) -> Config:
         """Return this configuration with the thresholds that ``point`` states."""
         return self.model_copy(update=point.model_dump(exclude_none=True))
+
+    def looking(self, views: int) -> Config:
+        """Return this configuration with so many of stage 1's looks; raises InputError."""
+        if views not in get_args(Views):
+            raise InputError(f"--views {views}: stage 1 looks 1, 2 or 4 times; name one of these or leave it out")
+        return self.model_copy(update={"views": views})
 
 
 def read_config(path: Path, base: Config | None = None) -> Config:

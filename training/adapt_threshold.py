@@ -29,7 +29,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from mitosis.adaptive import adapted_threshold, slide_features
-from mitosis.bundle import DESCRIPTION, Adaptive, FeatureName, FeatureWeight
+from mitosis.bundle import DESCRIPTION, Adaptive, FeatureName, FeatureWeight, read_bundle
 from mitosis.calibration import logits
 from mitosis.config import Config
 from mitosis.evaluation import Counts
@@ -154,8 +154,10 @@ def main(
     anyway: Annotated[bool, typer.Option("--anyway", help="Write the part even where it does not help")] = False,
 ) -> None:
     """Learn on split val, judge on left-out frames of it, and write the part where it helps."""
-    threshold = load_model(bundle).config.classifier_threshold
-    model = load_model(bundle, config=Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0))
+    usual = Config().at(read_bundle(bundle).description.operating_point)
+    threshold = usual.classifier_threshold
+    keep_all = {"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0}
+    model = load_model(bundle, config=usual.model_copy(update=keep_all))
     views = look_at_all(model, data / "frames", read_labels(data / "frames.json", "val"))
     if not folds(views):
         print("too few frames or candidates on val to learn from: nothing was written")

@@ -30,7 +30,7 @@ from sklearn.model_selection import GroupKFold
 
 from mitosis.bundle import DESCRIPTION, Calibration
 from mitosis.calibration import logits, probabilities
-from mitosis.config import Config
+from mitosis.config import Config, OperatingPoint
 from mitosis.detections import Detections, centres_px
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
@@ -220,14 +220,13 @@ def counts_at(threshold: float, found: list[Found]) -> Counts:
     return pooled([f.scored(f.rows["probability"]) for f in found], threshold)
 
 
-def write(bundle: Path, calibration: Calibration, threshold: float, metrics: dict[str, float], points: Points) -> None:
+def write(
+    bundle: Path, calibration: Calibration, point: OperatingPoint, metrics: dict[str, float], points: Points
+) -> None:
     """Put calibration, operating point and figures into the bundle's description, and the curve beside it."""
     description = yaml.safe_load((bundle / DESCRIPTION).read_text())
     description["calibration"] = calibration.model_dump()
-    description["operating_point"] = {
-        "detector_confidence": LOWEST_CONFIDENCE,
-        "classifier_threshold": round(threshold, 2),
-    }
+    description["operating_point"] = point.model_dump(exclude_none=True)
     description["metrics"] = {name: round(value, 3) for name, value in metrics.items()}
     (bundle / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
     with (bundle / "validation-curve.csv").open("w", newline="") as file:
@@ -241,9 +240,12 @@ def write(bundle: Path, calibration: Calibration, threshold: float, metrics: dic
 def main(
     data: Annotated[Path, typer.Option(help="Folder with frames.json, frames/ and patches.csv")],
     bundle: Annotated[Path, typer.Option(help="The bundle to calibrate")],
+    views: Annotated[int, typer.Option(help="Stage 1's looks at a tile with candidates, for the bundle: 1, 2, 4")] = 4,
 ) -> None:
     """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
-    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
+    keep_all = Config.model_validate(
+        {"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0, "views": views}
+    )
     evidence = Evidence.gather(data, load_model(bundle, config=keep_all))
     share = smallest_share(evidence.val, keep_all)
     found, calibration = calibrate(evidence.val, keep_all, share)
@@ -266,7 +268,10 @@ def main(
     after = reliability_error(cross_fitted(found, share), positive)
     print(f"reliability error: {before:.3f} before, {after:.3f} after (cross-fitted over frames)")
     metrics |= {"val_reliability_error_before": before, "val_reliability_error_after": after}
-    write(bundle, calibration, threshold, metrics, points)
+    point = OperatingPoint(
+        detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=round(threshold, 2), views=keep_all.views
+    )
+    write(bundle, calibration, point, metrics, points)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mitosis.bundle import Calibration
+from mitosis.bundle import Calibration, read_bundle
 from mitosis.config import Config
 from mitosis.pipeline import Model, load_model
 from training.metrics import average_precision, f1_interval, froc_auc
@@ -89,7 +89,8 @@ def main(
     ] = None,
 ) -> None:
     """Compare the variants; prints the table."""
-    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0)
+    views = read_bundle(bundle).description.operating_point.views or 1  # the same for all
+    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0, views=views)
     both = load_model(bundle, config=keep_all)
     models = {"basic": stage_1_alone(load_model(basic, config=keep_all))} if basic else {}
     models["improved"] = stage_1_alone(load_model(improved, config=keep_all) if improved else both)
