@@ -3,7 +3,8 @@
     taskset -c 0,1 python -m benchmarks.against_others [REGION] [--spacing 0.25]
 
 Prints the medians and how often ours goes into each. Ours does both stages and writes the challenge's file; the rivals
-do stage 1 alone. Ours is held against them with one look at every tile, which is what they do. Needs the extra ``train`` and benchmarks/requirements.txt.
+do stage 1 alone. Ours is held against them with one look at every tile, which is what they do. Needs the extra
+``train`` and benchmarks/requirements.txt.
 """
 
 from __future__ import annotations

@@ -109,9 +109,13 @@ def published(model: Path, spacing_um: float, confidence: float) -> Detect:
     return run
 
 
-CONTENDERS = {
-    "ours": partial(ours, one_look=True), "ours-all-looks": ours, "sahi": sahi, "sahi-batched": partial(sahi, batch=BATCH), "published": published,
-}  # fmt: skip
+CONTENDERS: dict[str, Callable[[Path, float, float], Detect]] = {
+    "ours": partial(ours, one_look=True),
+    "ours-all-looks": ours,
+    "sahi": sahi,
+    "sahi-batched": partial(sahi, batch=BATCH),
+    "published": published,
+}
 
 
 def warm_up(detect: Detect, image: Path) -> None:
