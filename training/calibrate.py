@@ -207,6 +207,7 @@ def smallest_share(found: list[Found], config: Config) -> float:
     for share in track(SHARES, "weights of stage 2"):
         merged, _ = calibrate(found, config, share)
         best_f1.append(max(np.nan_to_num([c.f1 for _, c in points_of(merged, "probability")])))
+    print("best F1 by stage 2's weight:", *(f"{share} {f1:.3f}" for share, f1 in zip(SHARES, best_f1, strict=True)))
     return SHARES[int(np.argmax(np.array(best_f1) >= max(best_f1) - RESTRAINT))]
 
 

@@ -42,6 +42,12 @@ def test_a_binary_configuration(root: Path, tmp_path: Path) -> None:
     assert "c.yaml: cannot be read as YAML" in result.stderr.splitlines()[-1]
 
 
+def test_looks_are_one_two_or_four(root: Path, tmp_path: Path) -> None:
+    result = run(root, *DETECT, "a.png", "--output", tmp_path, "--views", "3")
+    assert result.returncode == 2
+    assert "--views 3: stage 1 looks 1, 2 or 4 times" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_help_names_every_option_whole(root: Path, columns: int) -> None:
     text = run(root, *DETECT, "--help", columns=columns).stdout

@@ -8,7 +8,7 @@ import yaml
 
 from mitosis.bundle import Calibration
 from mitosis.calibration import probabilities
-from mitosis.config import Config
+from mitosis.config import Config, OperatingPoint
 from mitosis.detections import empty_detections
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
@@ -96,11 +96,12 @@ def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
     points = points_of(found, "probability")  # which are those that TRUE gives
     threshold, chosen = best(points)
     assert counts_at(threshold, found) == chosen
-    write(tmp_path, TRUE, threshold, {"val_f1": chosen.f1}, points)
+    point = OperatingPoint(classifier_threshold=threshold, views=2)
+    write(tmp_path, TRUE, point, {"val_f1": chosen.f1}, points)
     written = yaml.safe_load((tmp_path / "bundle.yaml").read_text())
     assert written["name"] == "kept"
     assert Calibration(**written["calibration"]) == TRUE
-    assert written["operating_point"]["classifier_threshold"] == threshold
+    assert written["operating_point"] == {"classifier_threshold": threshold, "views": 2}
     assert written["metrics"] == {"val_f1": round(chosen.f1, 3)}
     rows = list(csv.DictReader((tmp_path / "validation-curve.csv").open()))
     assert [(float(r["threshold"]), int(r["tp"])) for r in rows] == [(at, c.tp) for at, c in points]
