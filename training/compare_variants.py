@@ -1,4 +1,4 @@
-"""The paper's Table 1 on our data: stage 1 basic, stage 1 improved, both stages.
+"""The paper's Table 1 on our data: stage 1 basic, stage 1 improved, both stages; and the bundle's stage 1 by itself.
 
     python -m training.compare_variants --data ../shared/data --basic runs/stock/model --bundle model \\
         --output comparison
@@ -93,7 +93,9 @@ def main(
     keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0, views=views)
     both = load_model(bundle, config=keep_all)
     models = {"basic": stage_1_alone(load_model(basic, config=keep_all))} if basic else {}
-    models["improved"] = stage_1_alone(load_model(improved, config=keep_all) if improved else both)
+    if improved:
+        models["improved"] = stage_1_alone(load_model(improved, config=keep_all))
+    models["stage 1" if improved else "improved"] = stage_1_alone(both)
     models["two stages"] = both
     variants = [run_variant(name, model, data) for name, model in models.items()]
     output.mkdir(parents=True, exist_ok=True)

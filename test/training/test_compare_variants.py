@@ -40,3 +40,12 @@ def test_the_table_and_the_pictures(root: Path, tmp_path: Path) -> None:
     assert int(sets["val", "two stages"][1]) >= 8  # true positives
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {"pr.png", "froc.png", "reliability.png", "gallery-test-two-stages.png"} <= pictures
+
+
+def test_the_bundles_stage_1_has_a_line_of_its_own_beside_another_improved_one(root: Path, tmp_path: Path) -> None:
+    write_sets(root, tmp_path)
+    main(tmp_path, tmp_path / "out", root / "model", improved=root / "model")
+    lines = [line.split(" | ") for line in (tmp_path / "out/table.md").read_text().splitlines()]
+    assert [line[1] for line in lines if line[0] == "| val"] == ["improved", "stage 1", "two stages"]
+    improved, alone, _ = (line[2:] for line in lines if line[0] == "| val")
+    assert improved == alone
