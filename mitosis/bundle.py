@@ -30,7 +30,10 @@ class Part(BaseModel):
 
 
 class DetectorPart(Part):
-    """Stage 1: (B, 3, tile_px, tile_px) RGB in 0..1 -> (B, 5, n) centre x, centre y, width, height (px), score."""
+    """Stage 1: (B, 3, tile_px, tile_px) RGB in 0..1 -> (B, 5, n) centre x, centre y, width, height (px), score.
+
+    Where it is to look more than once (``views``), n are the cells of YOLO11's three grids, the finest first.
+    """
 
     tile_px: Annotated[int, Field(gt=0, multiple_of=32)]
     spacing_um: Positive  # micrometres a pixel that the network expects
