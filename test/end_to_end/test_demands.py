@@ -163,10 +163,10 @@ def test_serving(root: Path, tmp_path: Path) -> None:
 
 
 def test_termination_while_serving(root: Path, tmp_path: Path) -> None:
-    """SIGTERM during a case, which takes seconds."""
-    make_case(tmp_path / "case", rgb=noise(6000))
+    """SIGTERM during a case, which takes seconds even where nothing is found."""
+    make_case(tmp_path / "case", rgb=noise(8000))
     with serving(root, tmp_path) as (process, address):
         Thread(target=ask_in_vain, args=(f"{address}/invoke",), daemon=True).start()
-        time.sleep(1.5)
+        time.sleep(0.7)
         assert process.poll() is None
     assert not list(tmp_path.glob("out/*"))
