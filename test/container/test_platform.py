@@ -123,7 +123,7 @@ def test_nothing_is_written_elsewhere(image: str, root: Path, tmp_path: Path) ->
 
 def test_sigterm_leaves_nothing(image: str, tmp_path: Path) -> None:
     """`stop` sends SIGTERM to the container's first process, in the middle of detection."""
-    make_case(tmp_path / "in", rgb=noise(6000))
+    make_case(tmp_path / "in", rgb=noise(8000))
     with running(image, tmp_path) as name:
         while "runtime" not in engine("logs", name).stderr:
             time.sleep(0.2)

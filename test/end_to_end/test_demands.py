@@ -103,7 +103,7 @@ def test_the_platforms_model_folder_wins(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_termination_leaves_nothing(root: Path, tmp_path: Path) -> None:
     """SIGTERM in the middle of detection: no output, no temporary file."""
-    make_case(tmp_path / "case", rgb=noise(6000))
+    make_case(tmp_path / "case", rgb=noise(8000))
     arguments = command(root, "--input", tmp_path / "case", "--output", tmp_path / "out")
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
