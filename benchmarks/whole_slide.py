@@ -25,7 +25,7 @@ import typer
 from benchmarks.draw_slide import LEVELS, SPACING_UM, write_slide
 from benchmarks.memory import peak_mb
 from mitosis.detector import read_candidates
-from mitosis.pipeline import HALO_PX, Model, detect, load_model, read_haloed, tiles_to_read
+from mitosis.pipeline import Model, detect, load_model, read_haloed, tiles_to_read
 from mitosis.results import Options, process_slide
 from mitosis.slide import Slide, open_slide
 from mitosis.tiling import Tile
@@ -61,7 +61,7 @@ class Alone:
         """Read up to ``SAMPLE`` of the slide's tiles, evenly spread, and find their candidates."""
         self.model, config = model, model.config
         chosen = [tiles[i] for i in np.linspace(0, len(tiles) - 1, min(SAMPLE, len(tiles))).astype(int)]
-        shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0), HALO_PX) for tile in chosen]
+        shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0)) for tile in chosen]
         self.pixels = [one.batch.copy() for one in shown]
         firsts = model.detector.map(zip(shown, self.pixels, strict=True))
         looks, found = len(chosen), 0

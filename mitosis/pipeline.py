@@ -115,12 +115,12 @@ def candidates(
     chosen = tiles_to_read(slide, model, tissue)
 
     def read(tile: Tile) -> tuple[HaloedTile, NDArray[np.uint8]]:
-        shown = HaloedTile(tile, read_haloed(slide, tile, scale), HALO_PX)
+        shown = HaloedTile(tile, read_haloed(slide, tile, scale))
         return shown, shown.batch
 
     with closing(ahead(read, chosen)) as batches:
         looks = counted(model.detector.map(batches), len(chosen), progress)
-        for (tile, rgb, _), raw in look_again(model.detector, looks, config.views, config.detector_confidence):
+        for (tile, rgb), raw in look_again(model.detector, looks, config.views, config.detector_confidence):
             rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
             images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
             yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)

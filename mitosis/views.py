@@ -26,16 +26,17 @@ Pixels = NDArray[np.uint8]
 
 
 class HaloedTile(NamedTuple):
-    """A tile as it was read: ``rgb`` (side + 2 halo, side + 2 halo, 3) holds ``halo_px`` of its surroundings too."""
+    """A tile as it was read: ``rgb`` (side + 2 halo, side + 2 halo, 3) holds a halo of its surroundings too."""
 
     tile: Tile
     rgb: Pixels
-    halo_px: int
 
     @property
     def batch(self) -> Pixels:
         """What the network sees, (1, side, side, 3)."""
-        return self.rgb[None, self.halo_px : -self.halo_px, self.halo_px : -self.halo_px]
+        halo_px = (len(self.rgb) - self.tile.side_px) // 2
+        inner = slice(halo_px, halo_px + self.tile.side_px)
+        return self.rgb[None, inner, inner]
 
 
 class Turned(NamedTuple):

@@ -38,7 +38,7 @@ from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
 from training.calibrate import Found, as_elsewhere
 from training.data.images import read_rgb
-from training.scored import LOWEST_CONFIDENCE
+from training.scored import keeping_all
 
 NAMES: tuple[FeatureName, ...] = get_args(FeatureName)
 LABORATORIES = 6  # for each frame, all different
@@ -156,8 +156,7 @@ def main(
     """Learn on split val, judge on left-out frames of it, and write the part where it helps."""
     usual = Config().at(read_bundle(bundle).description.operating_point)
     threshold = usual.classifier_threshold
-    keep_all = {"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0}
-    model = load_model(bundle, config=usual.model_copy(update=keep_all))
+    model = load_model(bundle, config=keeping_all(usual))
     views = look_at_all(model, data / "frames", read_labels(data / "frames.json", "val"))
     if not folds(views):
         print("too few frames or candidates on val to learn from: nothing was written")

@@ -39,7 +39,7 @@ from mitosis.slide import open_slide
 from training.data.augmentation import jitter_sharpness, jitter_stain
 from training.data.images import RGB, read_rgb
 from training.held_out import write_mosaics
-from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, pooled
+from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, keeping_all, pooled
 
 SIMULATED = 5  # laboratories
 SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
@@ -244,9 +244,7 @@ def main(
     views: Annotated[int, typer.Option(help="Stage 1's looks at a tile with candidates, for the bundle: 1, 2, 4")] = 4,
 ) -> None:
     """Fit on split val, choose the threshold, write both into the bundle; test frames are not looked at."""
-    keep_all = Config.model_validate(
-        {"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0, "views": views}
-    )
+    keep_all = keeping_all(Config().looking(views))
     evidence = Evidence.gather(data, load_model(bundle, config=keep_all))
     share = smallest_share(evidence.val, keep_all)
     found, calibration = calibrate(evidence.val, keep_all, share)

@@ -20,7 +20,7 @@ from mitosis.config import Config
 from mitosis.pipeline import Model, load_model
 from training.metrics import average_precision, f1_interval, froc_auc
 from training.plots import draw_curves, draw_gallery, draw_reliability
-from training.scored import LOWEST_CONFIDENCE, SETS, Scored, best_threshold, images_of, pooled, score
+from training.scored import SETS, Scored, best_threshold, images_of, keeping_all, pooled, score
 
 STAGE_1_ALONE = Calibration(detector_weight=1, classifier_weight=0, bias=0)
 
@@ -90,7 +90,7 @@ def main(
 ) -> None:
     """Compare the variants; prints the table."""
     views = read_bundle(bundle).description.operating_point.views or 1  # the same for all
-    keep_all = Config(detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=0.0, views=views)
+    keep_all = keeping_all(Config().looking(views))
     both = load_model(bundle, config=keep_all)
     models = {"basic": stage_1_alone(load_model(basic, config=keep_all))} if basic else {}
     if improved:

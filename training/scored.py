@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from mitosis.config import Config
 from mitosis.detections import centres_px
 from mitosis.evaluation import RADIUS_UM, Counts, match
 from mitosis.labels import LabelledImage, read_labels
@@ -44,6 +45,11 @@ class Scored:
         """Whether a labelled mitotic figure is within the challenge's radius of each candidate, (n,)."""
         distance = np.linalg.norm(self.points_px[:, None] - self.image.mitotic_figures_px[None], axis=2)
         return np.asarray((distance * self.image.spacing_um <= RADIUS_UM).any(axis=1))
+
+
+def keeping_all(config: Config) -> Config:
+    """Return a configuration that lets every candidate through, for a threshold that is chosen afterwards."""
+    return config.model_copy(update={"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0})
 
 
 def images_of(data: Path, name: str) -> tuple[list[LabelledImage], list[Path]]:

@@ -19,7 +19,7 @@ SIDE_PX = 64
 def shown(seed: int, side_px: int = SIDE_PX) -> HaloedTile:
     side = side_px + 2 * HALO_PX
     rgb = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return HaloedTile(Tile(0, 0, side_px, (False, False, False, False)), rgb, HALO_PX)
+    return HaloedTile(Tile(0, 0, side_px, (False, False, False, False)), rgb)
 
 
 class Spot(Network):
@@ -50,7 +50,7 @@ def tile_with_spot(x: int, y: int) -> HaloedTile:
     rgb = np.zeros((SIDE_PX + 2 * HALO_PX, SIDE_PX + 2 * HALO_PX, 3), np.uint8)
     rgb[HALO_PX + y, HALO_PX + x, 0] = 255
     rgb[HALO_PX, HALO_PX + SIDE_PX - 1, 1] = rgb[HALO_PX + SIDE_PX - 1, HALO_PX, 1] = 9
-    return HaloedTile(Tile(0, 0, SIDE_PX, (False, False, False, False)), rgb, HALO_PX)
+    return HaloedTile(Tile(0, 0, SIDE_PX, (False, False, False, False)), rgb)
 
 
 @pytest.mark.parametrize(("x", "y"), [(3, 50), (31, 32), (63, 0), (10, 10)])
