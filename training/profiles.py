@@ -37,7 +37,7 @@ class DetectorProfile:
     class_gain: float
 
 
-#: Section "Training" of the paper: all tiles alike, as `prepare_data` cut them, with an object or without.
+#: Section "Training" of the paper: tiles as `prepare_data` cut them, with an object or without.
 #: RandAugment's shears and shifts, which torchvision has not for boxes, are left to every tile's turns and scales.
 PAPER_DETECTOR = DetectorProfile(
     batch=960,

@@ -48,7 +48,7 @@ def load_pools(data: Path, run: Path) -> Pools:
 
 def labelled(windows: list[LabelledWindow], category: int) -> list[Spot]:
     """Return the labelled points of one category."""
-    return [Spot(w.rgb, point) for w in windows for point in w.points[w.categories == category]]
+    return [Spot(w.rgb, point, origin=w.origin) for w in windows for point in w.points[w.categories == category]]
 
 
 def train_step(

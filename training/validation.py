@@ -36,7 +36,7 @@ def candidate_spots(windows: list[LabelledWindow], run: Path, split: str) -> lis
             touching = bool((distance_px < NEAR_PX).any())
             if touching == bool(near):
                 number = int(first[int(index)] + np.argmin(distance_px)) if touching else NO_MITOSIS
-                spots.append((Spot(window.rgb, centre, max(x2 - x1, y2 - y1)), number))
+                spots.append((Spot(window.rgb, centre, max(x2 - x1, y2 - y1), window.origin), number))
     return spots
 
 

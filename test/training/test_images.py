@@ -10,6 +10,7 @@ from tiny_data import write_training_data
 
 from mitosis.errors import InputError
 from training.data import images
+from training.data.balance import Origin
 from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_windows, read_rgb
 
 
@@ -22,7 +23,7 @@ def test_only_the_training_windows_are_loaded(tmp_path: Path) -> None:
     (window,) = load_windows(tmp_path)
     assert window.points.tolist() == [[325, 325], [64, 64]]  # mitoses first, by the file's own names
     assert window.categories.tolist() == [MITOTIC, LOOK_ALIKE]
-    assert (window.points.dtype, window.case) == (np.float32, "A")
+    assert (window.points.dtype, window.origin) == (np.float32, Origin("drawn", "A"))
 
 
 def test_labels_of_another_form_are_refused(tmp_path: Path) -> None:

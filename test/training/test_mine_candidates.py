@@ -13,7 +13,7 @@ from training.networks.yolo11 import MitosisDetector
 def window(height: int, width: int) -> LabelledWindow:
     """Return an image with a mitosis at (100, 60) and a look-alike at (200, 60)."""
     points = np.array([(100, 60), (200, 60)], np.float32)
-    return LabelledWindow(np.zeros((height, width, 3), np.uint8), points, np.array([MITOTIC, LOOK_ALIKE]), "A")
+    return LabelledWindow(np.zeros((height, width, 3), np.uint8), points, np.array([MITOTIC, LOOK_ALIKE]))
 
 
 def boxes(*centres: tuple[float, float]) -> np.ndarray:  # type: ignore[type-arg]
@@ -41,7 +41,7 @@ def test_false_positives_on_an_edge_are_left_out() -> None:
 
 
 def test_without_labels_or_candidates() -> None:
-    bare = LabelledWindow(np.zeros((300, 400, 3), np.uint8), np.empty((0, 2), np.float32), np.empty(0, np.int64), "A")
+    bare = LabelledWindow(np.zeros((300, 400, 3), np.uint8), np.empty((0, 2), np.float32), np.empty(0, np.int64))
     assert held_against_labels(boxes((100, 60)), bare, EDGE_PX)[:, 5].tolist() == [0]
     assert held_against_labels(np.empty((0, 5), np.float32), window(300, 400), EDGE_PX).shape == (0, 6)
 

@@ -188,7 +188,7 @@ def test_tiles_of_a_case_stay_together_and_apart_from_each_other(tmp_path: Path)
     assert sorted(splits) == [f"case{number}" for number in range(10)]
     windows = load_windows(output)
     assert len(windows) == 21
-    greys = {(w.case, int(w.rgb.mean())) for w in windows}  # none was overwritten by its namesake
+    greys = {(w.origin.case, int(w.rgb.mean())) for w in windows}  # none was overwritten by its namesake
     trained = [int(case[4:]) for case, split in splits.items() if split == "train"]
     assert greys == {(f"case{n}", 20 * n + add) for n in trained for add in (0, 5, 10)}
     patches = load_patches(output)

@@ -36,7 +36,7 @@ def test_best_f1_of_nothing_is_zero() -> None:
 def test_candidates_know_their_mitosis(tmp_path: Path) -> None:
     def window(*points: tuple[float, float, int]) -> LabelledWindow:
         table = np.array(points, np.float32).reshape(-1, 3)
-        return LabelledWindow(np.zeros((200, 200, 3), np.uint8), table[:, :2], table[:, 2].astype(np.int64), "case")
+        return LabelledWindow(np.zeros((200, 200, 3), np.uint8), table[:, :2], table[:, 2].astype(np.int64))
 
     def box(x: float, y: float, near: bool) -> list[float]:
         return [x - 25, y - 25, x + 25, y + 25, 0.5, near]

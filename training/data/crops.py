@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from training.data.augmentation import (
     random_rectangle,
     warp,
 )
+from training.data.balance import UNKNOWN, BalancedDraw, Origin
 from training.data.images import BOX_PX, PATCH_PX, RGB, Patch
 from training.networks.convnext import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX
 from training.profiles import ClassifierProfile
@@ -42,11 +44,12 @@ HARD_SHARES = (0.3, 0.2, 0.3)  # of the negatives: look-alikes, false positives,
 
 @dataclass(frozen=True)
 class Spot:
-    """A place to crop: an image, a point (x, y) in its pixels, and the box's longer side there."""
+    """A place to crop: an image, a point (x, y) in its pixels, the box's longer side there, and whose image it is."""
 
     rgb: RGB
     centre: NDArray[np.float32]
     box_px: float = BOX_PX
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,17 @@ class Pools:
     other_nuclei: list[Spot]  # nuclei beside the patches' mitoses: from many cases and scanners
 
 
+Item = TypeVar("Item", Spot, Patch)
+
+
 class CropStream(IterableDataset[tuple[Tensor, int]]):
     """Yields normalised (3, 64, 64) crops with their class, for ever; classes are balanced."""
 
     def __init__(self, pools: Pools, profile: ClassifierProfile, seed: int) -> None:
-        self.pools, self.profile, self.seed = pools, profile, seed
+        self.profile, self.seed = profile, seed
+        self.mitoses = balanced(pools.mitoses)
+        self.patches = balanced(pools.patches)
+        self.hard = [balanced(spots) for spots in (pools.look_alikes, pools.false_positives, pools.other_nuclei)]
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         """Start a stream that depends on the seed and the worker alone."""
@@ -77,33 +86,32 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
 
     def spot(self, rng: Generator, label: int) -> Spot:
         """Draw a place of the given class."""
-        pools, draw = self.pools, rng.random()
+        draw = rng.random()
         if label == POSITIVE:
-            return choose(rng, pools.mitoses) if draw < WINDOW_SHARE else self.patch_spot(rng)
-        sources = (pools.look_alikes, pools.false_positives, pools.other_nuclei)
-        for spots, share in zip(sources, HARD_SHARES, strict=True):
+            return self.mitoses(rng) if draw < WINDOW_SHARE else self.patch_spot(rng)
+        for spots, share in zip(self.hard, HARD_SHARES, strict=True):
             if draw < share and spots:
-                return choose(rng, spots)
+                return spots(rng)
             draw -= share
         return self.corner(rng)
 
     def patch_spot(self, rng: Generator) -> Spot:
         """Take a patch's own mitosis."""
-        patch = self.pools.patches[rng.integers(len(self.pools.patches))]
+        patch = self.patches(rng)
         return Spot(patch.rgb, patch.mitoses_px[0])
 
     def corner(self, rng: Generator) -> Spot:
         """Take a corner of a patch that shows no labelled mitosis."""
         while True:
-            patch = self.pools.patches[rng.integers(len(self.pools.patches))]
+            patch = self.patches(rng)
             centre = (PATCH_PX / 2 + CORNER_PX * rng.choice((-1.0, 1.0), 2)).astype(np.float32)
             if np.linalg.norm(patch.mitoses_px - centre, axis=1).min() > NEAR_PX:
                 return Spot(patch.rgb, centre)
 
 
-def choose(rng: Generator, spots: list[Spot]) -> Spot:
-    """Draw one of the spots."""
-    return spots[rng.integers(len(spots))]
+def balanced(items: list[Item]) -> BalancedDraw[Item]:
+    """Return a bag of spots or patches, balanced over where they come from."""
+    return BalancedDraw(items, [item.origin for item in items])
 
 
 def other_nuclei(patch: Patch) -> list[Spot]:
@@ -122,7 +130,7 @@ def other_nuclei(patch: Patch) -> list[Spot]:
         free &= np.hypot(x - taken[0], y - taken[1]) > NEAR_PX
     while len(spots) < 2 and free.any():
         row, column = np.unravel_index(np.argmax(np.where(free, density, -np.inf)), density.shape)
-        spots.append(Spot(patch.rgb, np.array([column, row], np.float32)))
+        spots.append(Spot(patch.rgb, np.array([column, row], np.float32), origin=patch.origin))
         free &= np.hypot(x - column, y - row) > NEAR_PX
     return spots
 

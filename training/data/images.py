@@ -15,6 +15,7 @@ from PIL import Image
 from mitosis.errors import InputError
 from mitosis.labels import read_labels
 from mitosis.slide import WHOLE_PX
+from training.data.balance import UNKNOWN, Origin
 
 RGB = NDArray[np.uint8]
 
@@ -34,7 +35,7 @@ class LabelledWindow:
     rgb: RGB
     points: NDArray[np.float32]
     categories: NDArray[np.int64]
-    case: str
+    origin: Origin = UNKNOWN
 
 
 def read_rgb(path: Path) -> RGB:
@@ -90,7 +91,7 @@ def load_images(data: Path, kind: str, split: str) -> list[LabelledWindow]:
             read_rgb(data / kind / image.file_name),
             np.concatenate([image.mitotic_figures_px, image.look_alikes_px]).astype(np.float32),
             np.repeat([MITOTIC, LOOK_ALIKE], [len(image.mitotic_figures_px), len(image.look_alikes_px)]),
-            image.case,
+            Origin(image.scanner, image.case),
         )
         for image in read_labels(data / f"{kind}.json", split)
     ]
@@ -107,6 +108,7 @@ class Patch:
     rgb: RGB
     slide: str
     mitoses_px: NDArray[np.float32]
+    origin: Origin = UNKNOWN  # of unknown slides, each patch counts as a case
 
 
 def load_patches(data: Path, held_out: bool = False) -> list[Patch]:
@@ -132,7 +134,7 @@ def load_patches(data: Path, held_out: bool = False) -> list[Patch]:
             mitoses = np.concatenate([mitoses, others.astype(np.float32) + PATCH_PX / 2])
         rgb = read_rgb(data / "patches" / row["file"])
         if rgb.shape == (PATCH_PX, PATCH_PX, 3) and not has_black_border(rgb):
-            patches.append(Patch(rgb, slide, mitoses))
+            patches.append(Patch(rgb, slide, mitoses, Origin(row["source"], slide or row["file"])))
     return patches
 
 

@@ -22,6 +22,7 @@ from training.data.augmentation import (
     random_rectangle,
     warp,
 )
+from training.data.balance import BalancedDraw
 from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, RGB, LabelledWindow, Patch
 from training.profiles import DetectorProfile
 
@@ -49,13 +50,11 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
         seed: int,
         mosaics: bool = True,
     ) -> None:
-        self.windows, self.patches, self.side_px = windows, patches, side_px
-        self.profile, self.seed, self.mosaics = profile, seed, mosaics
-        self.objects = {
-            kind: [(w, i) for w in windows for i in np.flatnonzero(w.categories == kind)]
-            for kind in (MITOTIC, LOOK_ALIKE)
-        }
-        if not any(self.objects.values()):
+        self.side_px, self.profile, self.seed, self.mosaics = side_px, profile, seed, mosaics
+        self.windows = BalancedDraw(windows, [window.origin for window in windows])
+        self.patches = BalancedDraw(patches, [patch.origin for patch in patches])
+        self.objects = {kind: labelled_objects(windows, kind) for kind in (MITOTIC, LOOK_ALIKE)}
+        if not any(map(len, self.objects.values())):
             raise InputError("windows.json: holds no labelled object, and there is nothing to learn; check its labels")
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -100,15 +99,14 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def anywhere(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
         """Cut a square at a random point of a random window."""
-        window = self.windows[rng.integers(len(self.windows))]
+        window = self.windows(rng)
         height, width = window.rgb.shape[:2]
         return self.cut(rng, window, rng.uniform((0, 0), (width, height)).astype(np.float32), side)
 
     def around_object(self, rng: Generator, side: int) -> tuple[RGB, Boxes]:
         """Cut a square that holds a random labelled object somewhere inside."""
         kinds = (MITOTIC, LOOK_ALIKE) if rng.random() < self.profile.mix.mitotic_share else (LOOK_ALIKE, MITOTIC)
-        objects = self.objects[kinds[0]] or self.objects[kinds[1]]  # some data sets label no look-alikes
-        window, index = objects[rng.integers(len(objects))]
+        window, index = (self.objects[kinds[0]] or self.objects[kinds[1]])(rng)  # some data sets label no look-alikes
         reach = side / 2 - 24
         return self.cut(rng, window, window.points[index] + rng.uniform(-reach, reach, 2).astype(np.float32), side)
 
@@ -145,13 +143,19 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def one_patch(self, rng: Generator, cell: int) -> tuple[RGB, Boxes]:
         """Cut a turned and scaled square out of one patch, its mitosis anywhere."""
-        patch = self.patches[rng.integers(len(self.patches))]
+        patch = self.patches(rng)
         scale = float(np.exp(rng.uniform(*np.log(SCALES))))
         shift = min(PATCH_SHIFT_PX, PATCH_REACH_PX - cell / scale * np.sqrt(0.5))
         middle = (patch.mitoses_px[0] + rng.uniform(-shift, shift, 2)).astype(np.float32)
         matrix = random_affine(rng, middle, cell, scale)
         centres = patch.mitoses_px @ matrix[:, :2].T + matrix[:, 2]
         return warp(patch.rgb, matrix, cell, cv2.BORDER_REFLECT_101), visible_boxes(centres, cell)
+
+
+def labelled_objects(windows: list[LabelledWindow], kind: int) -> BalancedDraw[tuple[LabelledWindow, int]]:
+    """Return all labelled objects of a category, each as its window and its place among the window's points."""
+    objects = [(w, int(i)) for w in windows for i in np.flatnonzero(w.categories == kind)]
+    return BalancedDraw(objects, [window.origin for window, _ in objects])
 
 
 def visible_boxes(centres: NDArray[np.floating], side_px: int) -> Boxes:
