@@ -3,7 +3,7 @@
 # make test-container   the image, built and run (needs docker, or ENGINE=podman)
 # make test-training-image   the Dockerfile's stages train and export, built and run (20 GB of disk)
 # make expected         what test.sh compares with, anew: after new weights in model/, or a change that moves results
-# make pictures   docs/report.jpg, of the drawn case                   (needs chromium)
+# make pictures   docs/report.jpg and docs/tiles.jpg, of the drawn case   (needs chromium)
 # make train   both stages on labelled images, exported as a bundle    (HOURS of CPU)
 PYTHON ?= python3
 DATA   ?= ../shared/data
@@ -62,9 +62,14 @@ train: .venv-train/ready
 	.venv-train/bin/python -m training.export --run $(RUN) --data $(DATA) --output $(BUNDLE) $(if $(TRAINING_DATA),--training-data "$(TRAINING_DATA)")
 	.venv-train/bin/python -m training.calibrate --data $(DATA) --bundle $(BUNDLE)
 
-pictures: .venv/ready
-	.venv/bin/mitosis detect $(CASE) --output demo-output --hotspot-area 0.03 --overwrite
-	.venv/bin/python test/picture_report.py demo-output/synthetic-region docs/report.jpg
+pictures: .venv-train/ready
+	.venv-train/bin/mitosis detect $(CASE) --output demo-output --hotspot-area 0.03 --overwrite
+	.venv-train/bin/python test/picture_report.py demo-output/synthetic-region docs/report.jpg
+	mkdir -p demo-output/drawn
+	cp $(CASE) demo-output/drawn
+	cp test/planted.json demo-output/drawn/MIDOG++.json
+	.venv-train/bin/python -m training.prepare_data --format midog++ --source demo-output/drawn --output demo-output/data --spacing 0.25
+	.venv-train/bin/python -m training.show_tiles --data demo-output/data --profile paper --output docs/tiles.jpg
 
 case: .venv/ready
 	.venv/bin/python test/make_case.py

@@ -1,10 +1,10 @@
 """The paper's Table 1 on our data: stage 1 basic, stage 1 improved, both stages; and the bundle's stage 1 by itself.
 
-    python -m training.compare_variants --data ../shared/data --basic runs/stock/model --bundle model \\
-        --output comparison
+    python -m training.compare_variants --data ../shared/data --basic runs/stock/model --improved runs/improved/model \\
+        --bundle model --output comparison
 
-Each variant's threshold is chosen on split val; test and aperio are only scored. Stage 1 alone is the same pipeline
-with stage 1's score as the probability. Writes table.md and the plots.
+Each variant's threshold is chosen on split val; test, and aperio where the data has it, are only scored. Stage 1 alone
+is the same pipeline with stage 1's score as the probability. Writes table.md and the plots.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import typer
 
 from mitosis.bundle import Calibration, read_bundle
 from mitosis.config import Config
+from mitosis.errors import InputError
 from mitosis.pipeline import Model, load_model
 from training.metrics import average_precision, f1_interval, froc_auc
 from training.plots import draw_curves, draw_gallery, draw_reliability
-from training.scored import SETS, Scored, best_threshold, images_of, keeping_all, pooled, score
+from training.scored import SETS, Scored, best_threshold, images_of, keeping_all, pooled, score, sets_in
 
 STAGE_1_ALONE = Calibration(detector_weight=1, classifier_weight=0, bias=0)
 
@@ -40,7 +41,7 @@ class Variant:
 
 def run_variant(name: str, model: Model, data: Path) -> Variant:
     """Score every image of every set."""
-    return Variant(name, {key: score(model, *images_of(data, key), f"{name}, {key}") for key in SETS})
+    return Variant(name, {key: score(model, *images_of(data, key), f"{name}, {key}") for key in sets_in(data)})
 
 
 def stage_1_alone(model: Model) -> Model:
@@ -53,7 +54,7 @@ def table(variants: list[Variant]) -> str:
     """Lay the figures out in Markdown: all images of a set, then each case and scanner."""
     lines = ["| set | variant | threshold | TP | FP | FN | precision | recall | F1 (95 %) | AP | FROC-AUC |"]
     lines.append("|" + "---|" * 11)
-    for key in SETS:
+    for key in variants[0].sets:
         for v in variants:
             images, at = v.sets[key], v.threshold
             c, (low, high, drawn) = pooled(images, at), f1_interval(images, at)
@@ -76,7 +77,15 @@ def table(variants: list[Variant]) -> str:
 
 def every(variant: Variant) -> list[Scored]:
     """Return all images that did not choose the threshold."""
-    return [one for key in ("test", "aperio") for one in variant.sets[key]]
+    return [one for key, images in variant.sets.items() if key != "val" for one in images]
+
+
+def load_stage_1(bundle: Path, variant: str, config: Config) -> Model:
+    """Load a bundle as stage 1 alone; raises InputError where it is not of the variant that its line speaks of."""
+    model = load_model(bundle, config=config)
+    if (found := model.bundle.description.detector.architecture).split()[1:] != [variant]:
+        raise InputError(f"{bundle}: its detector is {found}, not {variant}; name another bundle")
+    return stage_1_alone(model)
 
 
 def main(
@@ -85,18 +94,17 @@ def main(
     bundle: Annotated[Path, typer.Option(help="Bundle with both stages")],
     basic: Annotated[Path | None, typer.Option(help="Bundle of the stock detector, for the first line")] = None,
     improved: Annotated[
-        Path | None, typer.Option(help="Bundle of the improved detector at the same budget; default that of --bundle")
+        Path | None, typer.Option(help="Bundle of the improved detector at the same budget, for the second")
     ] = None,
 ) -> None:
     """Compare the variants; prints the table."""
     views = read_bundle(bundle).description.operating_point.views or 1  # the same for all
     keep_all = keeping_all(Config().looking(views))
     both = load_model(bundle, config=keep_all)
-    models = {"basic": stage_1_alone(load_model(basic, config=keep_all))} if basic else {}
+    models = {"basic": load_stage_1(basic, "stock", keep_all)} if basic else {}
     if improved:
-        models["improved"] = stage_1_alone(load_model(improved, config=keep_all))
-    models["stage 1" if improved else "improved"] = stage_1_alone(both)
-    models["two stages"] = both
+        models["improved"] = load_stage_1(improved, "improved", keep_all)
+    models |= {"stage 1": stage_1_alone(both), "two stages": both}
     variants = [run_variant(name, model, data) for name, model in models.items()]
     output.mkdir(parents=True, exist_ok=True)
     text = table(variants)
@@ -106,7 +114,7 @@ def main(
     draw_curves(output, unseen)
     draw_reliability(output / "reliability.png", unseen)
     for v in variants:
-        for key in ("test", "aperio"):
+        for key in v.sets.keys() - {"val"}:
             path = output / f"gallery-{key}-{v.name.replace(' ', '-')}.png"
             draw_gallery(path, data / SETS[key][0], v.sets[key], v.threshold)
 

@@ -19,13 +19,12 @@ from mitosis.config import Config
 from mitosis.detections import boxes_px
 from mitosis.detector import read_candidates
 from mitosis.merging import merge
-from mitosis.tiling import tiles
+from mitosis.tiling import Tile, tiles
 from training.data.images import BOX_PX, MITOTIC, RGB, LabelledWindow, load_frames, load_windows
 from training.networks.yolo11 import MitosisDetector
 
 FILE_NAME = "candidates.json"
 TILE_PX = 512
-CONFIDENCE = 0.1  # below inference's 0.2: more and more varied negatives
 MATCH_PX = 30.0  # 7.5 um at 0.25 um a pixel: the challenge's radius
 EDGE_PX = BOX_PX / 2  # nearer to a training window's edge, a mitosis may be labelled in the neighbour alone
 
@@ -44,7 +43,7 @@ def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.f
     """Return the merged candidates of one image as (n, 5): box corners in its pixels, and score."""
     found, device = [], next(model.parameters()).device
     for tile in tiles(rgb.shape[1], rgb.shape[0], TILE_PX, Config().overlap):
-        x = torch.from_numpy(rgb[tile.y_px : tile.y_px + TILE_PX, tile.x_px : tile.x_px + TILE_PX].copy())
+        x = torch.from_numpy(tile_of(rgb, tile))
         pixels = x.to(device).permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last) / 255
         with torch.autocast(device.type, torch.bfloat16):
             raw = model(pixels)[0]
@@ -56,13 +55,21 @@ def predict(model: MitosisDetector, rgb: RGB, confidence: float) -> NDArray[np.f
     return np.column_stack([boxes_px(rows), rows["detector_score"]])
 
 
+def tile_of(rgb: RGB, tile: Tile) -> RGB:
+    """Cut a tile out of an image, (side, side, 3); white where the image ends, as in inference."""
+    cut = rgb[tile.y_px : tile.y_px + TILE_PX, tile.x_px : tile.x_px + TILE_PX]
+    out = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
+    out[: cut.shape[0], : cut.shape[1]] = cut
+    return out
+
+
 def mine(
-    model: MitosisDetector, windows: list[LabelledWindow], what: str, edge_px: float = 0.0
+    model: MitosisDetector, windows: list[LabelledWindow], what: str, confidence: float, edge_px: float = 0.0
 ) -> dict[int, list[list[float]]]:
     """Return per image index the boxes (x1, y1, x2, y2, score, whether a labelled mitosis is near)."""
     mined: dict[int, list[list[float]]] = {}
     for index, window in enumerate(track(windows, what)):
-        rows = held_against_labels(predict(model, window.rgb, CONFIDENCE), window, edge_px)
+        rows = held_against_labels(predict(model, window.rgb, confidence), window, edge_px)
         if len(rows):
             mined[index] = rows.round(3).tolist()
     return mined
@@ -95,14 +102,17 @@ def held_against_labels(boxes: NDArray[np.float32], window: LabelledWindow, edge
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json and frames.json")],
     run: Annotated[Path, typer.Option(help="Folder of the trained detector; the result goes there too")],
+    confidence: Annotated[
+        float, typer.Option(help="Lowest score of a candidate; a lower one gives more and more varied negatives")
+    ] = Config().detector_confidence,
 ) -> None:
     """Write RUN/candidates.json: stage 1's candidates on the training windows and on the frames of split val."""
     model = load_detector(run)
     if torch.cuda.is_available():
         model.cuda()
     found = {
-        "train": mine(model, load_windows(data), "training windows", EDGE_PX),
-        "val": mine(model, load_frames(data, "val"), "validation frames"),
+        "train": mine(model, load_windows(data), "training windows", confidence, EDGE_PX),
+        "val": mine(model, load_frames(data, "val"), "validation frames", confidence),
     }
     (run / FILE_NAME).write_text(json.dumps(found))
     for split, boxes in found.items():

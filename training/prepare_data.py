@@ -34,6 +34,7 @@ from mitosis.errors import InputError, OutputError
 from mitosis.labels import LOOK_ALIKE_NAME, MITOTIC_NAME
 from mitosis.pipeline import grid_scale
 from mitosis.slide import Slide, open_slide
+from mitosis.spacing import fallback
 from mitosis.tiling import tiles
 from training.data.images import (
     BOX_PX,
@@ -124,10 +125,14 @@ class Grid:
         x, y, width, height = region
         return self.slide.read(x * self.scale, y * self.scale, width, height, self.scale)
 
+    def level_0_points(self, objects: list[LabelledObject]) -> NDArray[np.float64]:
+        """Return (n, 3): centres in level-0 pixels, and categories. What lies outside the slide is left out."""
+        points = np.array([(o.x_px, o.y_px, o.category) for o in objects], np.float64).reshape(-1, 3)
+        return points[inside(points, (0, 0, self.slide.width_px, self.slide.height_px))]
+
     def points(self, objects: list[LabelledObject]) -> NDArray[np.float64]:
-        """Return (n, 3): centres in grid pixels, and categories. What lies outside the slide is left out."""
-        points = np.array([(o.x_px / self.scale, o.y_px / self.scale, o.category) for o in objects]).reshape(-1, 3)
-        return points[inside(points, (0, 0, *self.size_px))]
+        """Return the same in grid pixels."""
+        return self.level_0_points(objects) / (self.scale, self.scale, 1)
 
     def stays_whole(self) -> bool:
         """Tell whether training can read the file itself: its size, its form and its pixels as they are."""
@@ -214,6 +219,28 @@ class Patches:
             writer.writerows(self.rows)
 
 
+class WholeImages:
+    """Images of val and test that stay as they are: named by their path, linked where two share a file's name.
+
+    What is found on an image is kept under its file's name, so that ``train/a.png`` and ``val/a.png`` need two.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stems = folder.resolve(), set[str]()
+
+    def name_of(self, slide: LabelledSlide) -> str:
+        """Return the whole path for the label file: the image's own, or that of a link to it."""
+        path = slide.path.resolve()
+        if path.stem not in self.stems:
+            self.stems.add(path.stem)
+            return str(path)
+        link = self.folder / f"{slide.name}{path.suffix}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        self.stems.add(slide.name)
+        return str(link)
+
+
 def check_names(slides: list[LabelledSlide]) -> None:
     """Refuse two images of one name, whose pictures would overwrite each other. Raises InputError."""
     seen: dict[str, Path] = {}
@@ -260,7 +287,7 @@ def main(
 ) -> None:
     """Split by case 7:1:2, stratified by tumour type, and cut the training cases into tiles."""
     if kind is Format.MIDOGPP:
-        found = read_midogpp(source)
+        found = read_midogpp(source, tumor_type, scanner)
     elif kind is Format.SLIDE_RUNNER:
         found = read_slide_runner(source, slides or source.parent, tumor_type, scanner)
     else:
@@ -271,10 +298,11 @@ def main(
     for folder in ("windows", "frames", "patches"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     windows, frames, patches = Labels(), Labels(), Patches(output)
+    whole = WholeImages(output / "frames")
     cutter = Cutter(empty_share, np.random.default_rng(seed))
     for slide in track(found, "slides"):
         split = splits[slide.case]
-        with open_slide(slide.path, spacing) as image:
+        with open_slide(slide.path, fallback(spacing)) as image:
             grid = Grid(image)
             if split != "test":
                 patches.cut(grid, slide, split)
@@ -284,8 +312,7 @@ def main(
             elif split == "val" and not grid.stays_whole():
                 cutter.cut(grid, frames_of(*grid.size_px), slide, split, output / "frames", frames)
             else:
-                points = np.array([(o.x_px, o.y_px, o.category) for o in slide.objects]).reshape(-1, 3)
-                frames.add(str(slide.path.resolve()), slide, split, image.spacing.x_um, points)
+                frames.add(whole.name_of(slide), slide, split, image.spacing.x_um, grid.level_0_points(slide.objects))
     trained = sum(split == "train" for split in splits.values())
     name = name or (source.resolve().name if source.is_dir() else source.stem)
     description = f"{name} ({trained} training cases)"

@@ -52,6 +52,11 @@ def keeping_all(config: Config) -> Config:
     return config.model_copy(update={"detector_confidence": LOWEST_CONFIDENCE, "classifier_threshold": 0.0})
 
 
+def sets_in(data: Path) -> list[str]:
+    """Return those of ``SETS`` that the data folder has: one of one's own has no aperio."""
+    return [name for name, (_, labels, _) in SETS.items() if name == "val" or (data / labels).is_file()]
+
+
 def images_of(data: Path, name: str) -> tuple[list[LabelledImage], list[Path]]:
     """Return the labelled images of one of ``SETS`` and where they lie."""
     folder, labels, split = SETS[name]

@@ -23,7 +23,7 @@ GREEN_BGR = (60, 200, 0)
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json, as train_detector reads it")],
-    output: Annotated[Path, typer.Option(help="PNG to write")],
+    output: Annotated[Path, typer.Option(help="Picture to write")],
     profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(DETECTOR_PROFILES)}")] = "paper",
     rows: int = 3,
     columns: int = 5,

@@ -9,7 +9,6 @@ started again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,8 +111,8 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are begun."""
-        return math.ceil(self.step * self.profile.batch / self.profile.epoch_samples)
+        """Epochs that are over."""
+        return self.step // (self.profile.epoch_samples // self.profile.batch)
 
     def learn(self, x: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[float, float]:
         """Take one step at the schedule's rate; returns the loss and the share of right answers."""
@@ -125,9 +124,10 @@ class Training:
 
     def judge(self, f1: float) -> None:
         """Note the averaged weights' F1 on split val, and keep them where the profile says so."""
-        if f1 >= self.best:
+        better = f1 > self.best
+        if better:
             self.best, self.best_epoch = f1, self.epoch
-        if self.best_epoch == self.epoch or self.profile.keep_last:
+        if better or self.profile.keep_last:
             self.kept = {name: value.clone() for name, value in self.average.state.items()}
 
     def state(self) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The paper's Table 1 on the drawn case: three sets, three variants, a threshold from val alone, and the pictures."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
 import tifffile
 from PIL import Image
 
+from mitosis.errors import InputError
 from training.compare_variants import main
 
 
@@ -26,6 +29,14 @@ def write_sets(root: Path, data: Path) -> None:
         (data / f"{folder}.json").write_text(json.dumps(content))
 
 
+def called_improved(root: Path, folder: Path) -> Path:
+    """Copy the default bundle, its detector by another name: what is compared is a matter of the name alone."""
+    shutil.copytree(root / "model", folder)
+    path = folder / "bundle.yaml"
+    path.write_text(path.read_text().replace("yolo11n stock", "yolo11n improved"))
+    return folder
+
+
 def test_the_table_and_the_pictures(root: Path, tmp_path: Path) -> None:
     write_sets(root, tmp_path)
     main(tmp_path, tmp_path / "out", root / "model", basic=root / "model")
@@ -33,19 +44,27 @@ def test_the_table_and_the_pictures(root: Path, tmp_path: Path) -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     sets = {(row[0], row[1]): row[2:] for row in rows if row[0] in ("val", "test", "aperio")}
     assert len(sets) == 9
-    for name in ("basic", "improved", "two stages"):
+    for name in ("basic", "stage 1", "two stages"):
         assert sets["val", name] == sets["test", name] == sets["aperio", name]  # one picture, one threshold
-    assert sets["val", "basic"] == sets["val", "improved"]  # the same stage 1
-    assert sets["val", "two stages"] != sets["val", "improved"]
+    assert sets["val", "basic"] == sets["val", "stage 1"]
+    assert sets["val", "two stages"] != sets["val", "stage 1"]
     assert int(sets["val", "two stages"][1]) >= 8  # true positives
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {"pr.png", "froc.png", "reliability.png", "gallery-test-two-stages.png"} <= pictures
 
 
-def test_the_bundles_stage_1_has_a_line_of_its_own_beside_another_improved_one(root: Path, tmp_path: Path) -> None:
+def test_a_folder_without_aperio_and_an_improved_bundle(root: Path, tmp_path: Path) -> None:
     write_sets(root, tmp_path)
-    main(tmp_path, tmp_path / "out", root / "model", improved=root / "model")
+    (tmp_path / "aperio.json").unlink()
+    main(tmp_path, tmp_path / "out", root / "model", improved=called_improved(root, tmp_path / "improved"))
     lines = [line.split(" | ") for line in (tmp_path / "out/table.md").read_text().splitlines()]
     assert [line[1] for line in lines if line[0] == "| val"] == ["improved", "stage 1", "two stages"]
     improved, alone, _ = (line[2:] for line in lines if line[0] == "| val")
     assert improved == alone
+    assert not [line for line in lines if line[0] == "| aperio"]
+
+
+def test_a_line_is_held_to_its_variant(root: Path, tmp_path: Path) -> None:
+    for option in ({"improved": root / "model"}, {"basic": called_improved(root, tmp_path / "improved")}):
+        with pytest.raises(InputError, match="its detector is yolo11n"):
+            main(tmp_path, tmp_path / "out", root / "model", **option)

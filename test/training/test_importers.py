@@ -32,6 +32,7 @@ def write_midogpp(folder: Path, numbers: range = range(1, 4)) -> None:
     annotations = [
         {"image_id": 1, "category_id": 1, "bbox": [100, 200, 150, 250]},
         {"image_id": 1, "category_id": 2, "bbox": [-20.5, 300, 29.5, 350]},  # reaches outside, its centre does not
+        {"image_id": 1, "category_id": 1, "bbox": [690, 300, 740, 350]},  # nor its centre: no label
         {"image_id": 2, "category_id": 1, "bbox": [400, 400, 450, 450]},
     ]
     categories = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "not mitotic figure"}]
@@ -50,6 +51,8 @@ def test_midogpp_states_two_corners(tmp_path: Path) -> None:
     assert slides[0].objects == [LabelledObject(125, 225, MITOTIC), LabelledObject(4.5, 325, LOOK_ALIKE)]
     assert (slides[0].scanner, slides[1].scanner) == ("Hamamatsu XR", "unknown")
     assert slides[2].objects == []
+    assert (slides[0].tumor_type, slides[1].tumor_type) == ("lung", "lung")
+    assert read_midogpp(tmp_path, "skin", "Aperio")[1].scanner == "Aperio"
 
 
 def test_midogpp_refuses_labels_on_unlabelled_images(tmp_path: Path) -> None:
@@ -121,6 +124,14 @@ def test_slide_runner(tmp_path: Path, new: bool, classes: dict[int, str]) -> Non
 def test_slide_runner_refuses_an_unknown_class(tmp_path: Path) -> None:
     write_database(tmp_path / "x.sqlite", True, {1: "Mitose", 2: "Kernmatsch"})
     with pytest.raises(InputError, match="Kernmatsch"):
+        read_slide_runner(tmp_path / "x.sqlite", tmp_path, "", "")
+
+
+def test_slide_runner_refuses_a_class_without_a_name(tmp_path: Path) -> None:
+    write_database(tmp_path / "x.sqlite", True, {1: "Mitose", 2: "Nonmitotic"})
+    with sqlite3.connect(tmp_path / "x.sqlite") as db:
+        db.execute("UPDATE Annotations SET agreedClass = 9 WHERE uid = 2")
+    with pytest.raises(InputError, match="class 9"):
         read_slide_runner(tmp_path / "x.sqlite", tmp_path, "", "")
 
 

@@ -43,7 +43,10 @@ def test_contrastive_limits() -> None:
 def test_total_is_their_sum_and_differentiable() -> None:
     logits, features = torch.randn(8, 2, requires_grad=True), torch.randn(8, 5, requires_grad=True)
     target = torch.tensor([0, 1] * 4)
+    focal, contrastive = focal_loss(logits, target), contrastive_loss(features, target)
     loss = classifier_loss(logits, features, target)
-    torch.testing.assert_close(loss, focal_loss(logits, target) + contrastive_loss(features, target))
+    torch.testing.assert_close(loss, focal + contrastive)
+    for share in (0.0, 0.5):
+        torch.testing.assert_close(classifier_loss(logits, features, target, share), focal + share * contrastive)
     loss.backward()
     assert torch.isfinite(features.grad).all()

@@ -1,13 +1,21 @@
 """Stage 1's candidates against the labels: who is a mitosis, and who may be one without a label."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 
+from mitosis.config import Config
+from mitosis.pipeline import detect, load_model
+from mitosis.slide import open_slide
 from training import mine_candidates
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow
-from training.mine_candidates import CONFIDENCE, EDGE_PX, held_against_labels, mine
+from training.mine_candidates import EDGE_PX, held_against_labels, mine, predict
 from training.networks.yolo11 import MitosisDetector
+from training.warm_start import start_from_bundle
 
 
 def window(height: int, width: int) -> LabelledWindow:
@@ -55,6 +63,21 @@ def test_mine_numbers_the_windows_that_have_candidates(monkeypatch: pytest.Monke
         return next(answers)
 
     monkeypatch.setattr(mine_candidates, "predict", predict)
-    mined = mine(MitosisDetector("stock", "n"), [window(300, 400)] * 2, "windows", EDGE_PX)
+    mined = mine(MitosisDetector("stock", "n"), [window(300, 400)] * 2, "windows", 0.15, EDGE_PX)
     assert mined == {1: [[75, 35, 125, 85, 0.5, 1], [275, 175, 325, 225, 0.5, 0]]}
-    assert asked == [((300, 400, 3), CONFIDENCE)] * 2
+    assert asked == [((300, 400, 3), 0.15)] * 2
+
+
+def test_images_smaller_than_a_tile_are_seen_as_inference_sees_them(root: Path, tmp_path: Path) -> None:
+    """White beyond the image: the shipped detector in torch finds what the shipped pipeline does."""
+    region = next((root / "test/input/interf0/images").rglob("*.tiff"))
+    rgb = tifffile.imread(region)[200:600, 300:690]
+    Image.fromarray(rgb).save(tmp_path / "small.png")
+    model = MitosisDetector("stock", "n").eval()
+    start_from_bundle(model, root / "model", "detector")
+    boxes = predict(model, rgb, 0.2)
+    loaded = load_model(root / "model", config=Config())
+    with open_slide(tmp_path / "small.png", 0.25) as slide:
+        rows = detect(slide, loaded)
+    assert len(rows) == len(boxes) > 0
+    np.testing.assert_allclose(np.sort(boxes[:, 0]), np.sort(rows["x1"]), atol=2)

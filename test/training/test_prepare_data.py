@@ -13,12 +13,13 @@ import pytest
 import tifffile
 import typer
 
-from mitosis.errors import InputError
+from mitosis.errors import InputError, SpacingError
 from mitosis.labels import LabelledImage, read_labels
+from mitosis.slide import open_slide
 from training import prepare_data
 from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_patches, load_windows
 from training.data.importers import LabelledObject, LabelledSlide
-from training.prepare_data import Format, check_names, frames_of, grouped
+from training.prepare_data import Format, Grid, check_names, frames_of, grouped
 from training.prepare_data import main as prepare
 
 WIDTH, HEIGHT, CASES = 700, 600, 10
@@ -196,6 +197,25 @@ def test_tiles_of_a_case_stay_together_and_apart_from_each_other(tmp_path: Path)
     assert all(len(p.mitoses_px) == 1 for p in patches)  # those at the same place of other tiles are no neighbours
     about = json.loads((output / "windows.json").read_text())["info"]["description"]
     assert about == "drawn (7 training cases)"
+    for split in ("val", "test"):  # whole, and told apart too
+        held = [int(case[4:]) for case, s in splits.items() if s == split]
+        frames = load_frames(output, split)
+        assert {int(frame.rgb.mean()) for frame in frames} == {20 * n + add for n in held for add in (0, 5, 10)}
+        assert [frame.points.tolist() for frame in frames] == [[[256, 256]]] * 3 * len(held)
+
+
+def test_a_stated_spacing_is_not_overruled(tmp_path: Path) -> None:
+    write_midogpp(tmp_path / "in", PER_CM // 2)
+    with pytest.raises(SpacingError, match=r"states 0\.5 um per pixel .* but --spacing says 0\.25"):
+        prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP, spacing=0.25)
+
+
+def test_labels_outside_their_image_are_left_out_of_whole_images_too(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "in")
+    image = tmp_path / "in/images/train/case0_a.png"
+    spots = [LabelledObject(-300, 20, MITOTIC), LabelledObject(300, 511, MITOTIC), LabelledObject(20, 512, MITOTIC)]
+    with open_slide(image, 0.25) as slide:
+        assert Grid(slide).level_0_points(spots).tolist() == [[300, 511, MITOTIC]]
 
 
 def slides(*paths: str) -> list[LabelledSlide]:

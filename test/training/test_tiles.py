@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_data import write_training_data
 
 from mitosis.errors import InputError
 from training.data.augmentation import jitter_stain
@@ -14,6 +15,7 @@ from training.data.crops import CropStream, Pools, Spot, augmented, other_nuclei
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
 from training.data.tiles import TileStream, collate, hidden
 from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_CLASSIFIER, PAPER_DETECTOR, DetectorProfile
+from training.train_detector import Processes, Source
 
 
 def window() -> LabelledWindow:
@@ -146,11 +148,42 @@ def test_windows_without_look_alikes_or_without_labels() -> None:
         TileStream([replace(full, points=full.points[:0], categories=full.categories[:0])], [], 320, CPU_DETECTOR, 0)
 
 
-def test_mosaics_end() -> None:
-    rgb, _ = TileStream([window()], [], 512, PAPER_DETECTOR, 0, mosaics=False).draw(np.random.default_rng(3))
-    assert rgb.shape == (512, 512, 3)
-    seams = [np.abs(np.diff(rgb[:, x : x + 2].astype(int), axis=1)).sum() for x in (254, 255, 256)]
-    assert seams[1] <= 2 * max(seams[0], seams[2]) + 1000
+@pytest.mark.parametrize("mosaics", [True, False])
+def test_mosaics_end(mosaics: bool) -> None:
+    """Windows of one grey each: a mosaic shows several, a tile of one window its own."""
+    greys = (40, 90, 140, 190, 240)
+    windows = [replace(window(), rgb=np.full((704, 704, 3), grey, np.uint8)) for grey in greys]
+    stream = TileStream(windows, [], 512, PAPER_DETECTOR, 0, mosaics)
+    tiles = [stream.draw(np.random.default_rng(i))[0] for i in range(20)]
+    shown = [sum((tile == grey).mean() > 0.05 for grey in greys) for tile in tiles]
+    assert bool(max(shown) > 1) is mosaics
+    assert bool(np.mean(shown) > 1.5) is mosaics
+
+
+def test_mosaics_end_with_their_epochs(tmp_path: Path) -> None:
+    profile = replace(PAPER_DETECTOR, batch=1, mosaic_epochs=2)
+    source = Source(write_training_data(tmp_path), profile, 0, Processes(), 0)
+    for epoch, mosaics in ((0.0, True), (1.9, True), (2.0, False), (7.0, False)):
+        source.draw(0.5, epoch, 0)
+        assert source.drawn == (512, mosaics)
+
+
+def test_boxes_stay_on_their_objects_through_the_papers_augmentation() -> None:
+    """RandAugment may change every colour, so that the object is what differs from its surroundings."""
+    drawn = window()
+    rgb = np.where(drawn.rgb < 100, (60, 30, 120), (230, 160, 200))  # apart when inverted, too
+    rgb = (rgb + np.random.default_rng(0).integers(-20, 21, rgb.shape)).astype(np.uint8)
+    profile = replace(PAPER_DETECTOR, mixup=0.0, erasing=0.0)
+    stream = TileStream([replace(drawn, rgb=rgb)], [], 512, profile, seed=0, mosaics=False)
+    contrasts = []
+    for seed in range(60):
+        rgb, boxes = stream.augmented(np.random.default_rng(seed))
+        for x1, y1, x2, y2 in boxes.round().astype(int):
+            if (x2 - x1, y2 - y1) == (50, 50):  # not clipped
+                inner, outer = rgb[y1 + 22 : y2 - 22, x1 + 22 : x2 - 22], np.stack([rgb[y1, x1:x2], rgb[y2 - 1, x1:x2]])
+                contrasts.append(np.abs(inner.mean((0, 1)) - outer.mean((0, 1))).max())
+    assert len(contrasts) > 30
+    assert np.mean(np.array(contrasts) > 10) > 0.9
 
 
 def test_other_nuclei_are_dark_and_away_from_mitoses() -> None:

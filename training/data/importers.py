@@ -32,6 +32,7 @@ ALIASES = {
 # In the CCMCT and CMC databases, but neither of the two: a granulocyte, say, is what its class says and no label here.
 IGNORED = ("tumor cell", "tumorcell", "tumorzelle", "eosinophil", "eosinophile", "granulocyte", "unknown")
 UNLABELLED_MIDOG = range(151, 201)  # MIDOG 2021's unlabelled scanner: not negative
+DISAGREED = (0, None)  # the class of what the experts did not agree on
 SPOT, POLYGON = 1, 3  # SlideRunner's annotation types
 
 
@@ -70,8 +71,11 @@ def category_of(name: str, where: Path) -> int | None:
     raise InputError(f"{where}: unknown class '{name}'; add it to ALIASES or IGNORED in {Path(__file__).name}")
 
 
-def read_midogpp(folder: Path) -> list[LabelledSlide]:
-    """Read MIDOG++: ``MIDOG++.json``, TIFF regions, and the companion CSV (``;``) where there is one."""
+def read_midogpp(folder: Path, tumor_type: str = "unknown", scanner: str = "unknown") -> list[LabelledSlide]:
+    """Read MIDOG++: ``MIDOG++.json``, TIFF regions, and the companion CSV (``;``) where there is one.
+
+    ``tumor_type`` and ``scanner`` are for images of which neither says it.
+    """
     path = folder / "MIDOG++.json"
     document = json.loads(path.read_text())
     names = {c["id"]: category_of(c["name"], path) for c in document["categories"]}
@@ -91,12 +95,12 @@ def read_midogpp(folder: Path) -> list[LabelledSlide]:
                 raise InputError(f"{path}: {image['file_name']} should be unlabelled but has annotations; wrong file?")
             continue
         domain = domains.get(number.lstrip("0"), {})
-        tumor = image.get("tumor_type") or domain.get("Tumor", "unknown")
+        tumor = image.get("tumor_type") or domain.get("Tumor", tumor_type)
         inside = [
             o for o in objects.get(image["id"], []) if 0 <= o.x_px < image["width"] and 0 <= o.y_px < image["height"]
         ]
         slides.append(
-            LabelledSlide(folder / image["file_name"], number, number, tumor, domain.get("Scanner", "unknown"), inside)
+            LabelledSlide(folder / image["file_name"], number, number, tumor, domain.get("Scanner", scanner), inside)
         )
     return slides
 
@@ -122,11 +126,12 @@ def read_slide_runner(database: Path, slides: Path, tumor_type: str, scanner: st
         classes = {
             row["uid"]: category_of(row["name"], database)
             for row in connection.execute("SELECT uid, name FROM Classes")
-        }
+        } | dict.fromkeys(DISAGREED)
         objects: dict[int, list[LabelledObject]] = {}
         for slide, name, points in agreed_labels(connection):
-            category = classes.get(name)
-            if category is not None:
+            if name not in classes:
+                raise InputError(f"{database}: an annotation has class {name}, which Classes does not name; mend it")
+            if (category := classes[name]) is not None:
                 x, y = ((min(axis) + max(axis)) / 2 for axis in zip(*points, strict=True))
                 objects.setdefault(slide, []).append(LabelledObject(x, y, category))
         files = list(connection.execute("SELECT uid, filename FROM Slides ORDER BY uid"))

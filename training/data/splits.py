@@ -15,7 +15,8 @@ def split_cases(
 ) -> dict[str, str]:
     """Assign each case to a split; every tumour type is divided in the same shares.
 
-    Deterministic, and stable under growth: cases are ordered by a hash of their name, not by their place in a list.
+    Deterministic: cases are ordered by a hash of their name, not by their place in a list. More cases make another
+    division, in which former test cases may be trained on: never go on from weights of the old one.
     Rounding goes to the split that is furthest behind, so that small types do not all lose the same split.
 
     Args:
