@@ -9,6 +9,7 @@ Needs the extra ``train``.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.peak import measure_peaks
+from benchmarks.per_area import area_mm2_of, at_work, seconds_of
 from benchmarks.regions import SPACING_UM, densest_window, region
-from mitosis.bundle import read_bundle
 from mitosis.cpu import OpenVinoNetwork
 from mitosis.network import NetworkFile, prepare_pixels
+from mitosis.pipeline import Model, load_model
 
 ROOT = Path(__file__).parents[1]
 TILE_PX, OVERLAP = 512, 0.2
@@ -51,11 +53,7 @@ class Cost:
     tile_ms: float  # throughput: with several requests in flight
     arithmetic_share: float  # of the time, in convolutions and matrix products
     slowest: str  # other kinds of layer
-
-    @property
-    def seconds_per_mm2(self) -> float:
-        """The network alone."""
-        return self.tile_ms / 1000 * TILES_PER_MM2
+    seconds_per_mm2: float  # end to end, both stages, all looks
 
     @property
     def t4_ms(self) -> float:
@@ -73,12 +71,13 @@ def tiles_of(path: Path, count: int) -> Tiles:
     return [prepare_pixels(rgb[None, y : y + TILE_PX, x : x + TILE_PX]) for y, x in places]
 
 
-def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int) -> Cost:
-    """Time one detector as detection runs it, and profile it."""
+def measure(title: str, model: Model, path: Path, tiles: Tiles, rounds: int) -> Cost:
+    """Time one detector as detection runs it, profile it, and time the whole of detection on the region."""
     from training.count_arithmetic import count
     from training.networks.yolo11 import variant_and_scale
 
-    variant, scale = variant_and_scale(architecture)
+    file = model.bundle.detector_file
+    variant, scale = variant_and_scale(model.bundle.description.detector.architecture)
     _, gflop = count(variant, scale)
     network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX)))
     seconds = []
@@ -89,7 +88,10 @@ def measure(title: str, file: Path, architecture: str, tiles: Tiles, rounds: int
         if number:  # the first warms up
             seconds.append(time.perf_counter() - started_s)
     share, slowest = profile(file, tiles)
-    return Cost(title, scale, gflop, statistics.median(seconds) / len(tiles) * 1000, share, slowest)
+    with TemporaryDirectory() as name:
+        whole_s = statistics.median(seconds_of(path, model, Path(name), rounds))
+    tile_ms = statistics.median(seconds) / len(tiles) * 1000
+    return Cost(title, scale, gflop, tile_ms, share, slowest, whole_s / area_mm2_of(path))
 
 
 def profile(file: Path, tiles: Tiles) -> tuple[float, str]:
@@ -117,9 +119,8 @@ def large_networks(path: Path, folder: Path, tiles: Tiles, rounds: int) -> list[
     rgb, costs = densest_window(path), []
     for variant in ("stock", "improved"):
         (folder / variant).mkdir()
-        bundle = read_bundle(random_bundle(folder / variant, variant, "x", "convnext_tiny", rgb))
-        about = bundle.description.detector.architecture
-        costs.append(measure(about, bundle.detector_file, about, tiles, rounds))
+        model = at_work(random_bundle(folder / variant, variant, "x", "convnext_tiny", rgb), path)
+        costs.append(measure(model.bundle.description.detector.architecture, model, path, tiles, rounds))
     return costs
 
 
@@ -146,16 +147,16 @@ def print_t4(costs: list[Cost]) -> None:
         print("| " + " | ".join([*cells, f"{cost.t4_ms / 1000 * TILES_PER_MM2:.2f}"]) + " |")
 
 
-def print_day(costs: list[Cost], slides: int, tissue_mm2: list[float], overhead: float) -> None:
+def print_day(costs: list[Cost], slides: int, tissue_mm2: list[float]) -> None:
     """Print the third table: machines for a day's slides, without peaks and pauses."""
     print(f"\n| network | s/mm2, two cores | tissue a slide, mm2 | cores for {slides} slides a day | T4s |")
     print("|---|---|---|---|---|")
     for cost in costs:
-        cpu_s = cost.seconds_per_mm2 * overhead
+        cpu_s = cost.seconds_per_mm2
         gpu_s = cost.t4_ms / 1000 * TILES_PER_MM2
         for area in tissue_mm2:
-            cores, cards = 2 * slides * area * cpu_s / DAY_S, slides * area * gpu_s / DAY_S
-            print(f"| {cost.title} | {cpu_s:.2f} | {area:.0f} | {cores:.0f} | {cards:.1f} |")
+            cores, cards = math.ceil(2 * slides * area * cpu_s / DAY_S), slides * area * gpu_s / DAY_S
+            print(f"| {cost.title} | {cpu_s:.2f} | {area:.0f} | {cores} | {cards:.1f} |")
 
 
 def main(
@@ -166,19 +167,18 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds; the median is printed")] = 3,
     slides: Annotated[int, typer.Option(help="Slides a day")] = 1000,
     tissue_mm2: Annotated[list[float], typer.Option(help="Tissue on a slide")] = TISSUE_MM2,
-    overhead: Annotated[float, typer.Option(help="End-to-end time over the network's own; see per_area")] = 1.1,
 ) -> None:
     """Print the tables of docs/limits.md."""
     with TemporaryDirectory() as name:
-        path, bundle = region(image, Path(name)), read_bundle(model)
+        path, default = region(image, Path(name)), load_model(model)
         drawn = tiles_of(path, tiles)
-        about = bundle.description.detector.architecture
-        costs = [measure(f"default: {about}", bundle.detector_file, about, drawn, rounds)]
+        title = f"default: {default.bundle.description.detector.architecture}"
+        costs = [measure(title, default, path, drawn, rounds)]
         if large:
             costs += large_networks(path, Path(name), drawn, rounds)
         print_costs(costs, measure_peaks(2.0))
     print_t4(costs)
-    print_day(costs, slides, tissue_mm2, overhead)
+    print_day(costs, slides, tissue_mm2)
 
 
 if __name__ == "__main__":

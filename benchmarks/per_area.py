@@ -25,12 +25,13 @@ from benchmarks.memory import peak_mb
 from benchmarks.regions import SPACING_UM, densest_window, region
 from mitosis.config import Config
 from mitosis.detector import read_candidates
-from mitosis.output.grand_challenge import read_points
+from mitosis.output.grand_challenge import FILE_NAME, read_points
 from mitosis.pipeline import Model, load_model, tiles_to_read
 from mitosis.results import process_case
 from mitosis.slide import open_slide
 
 ROOT = Path(__file__).parents[1]
+CANDIDATES_PER_MM2 = 50.0
 SHORT_LIST = 200  # scores of a tile, before its overlaps are dropped
 
 
@@ -39,6 +40,11 @@ def paper_model(path: Path, folder: Path, scale: str, classifier: str, per_mm2: 
     from benchmarks.random_bundle import random_bundle
 
     bundle = random_bundle(folder, "improved", scale, classifier, densest_window(path))  # type: ignore[arg-type]
+    return at_work(bundle, path, per_mm2)
+
+
+def at_work(bundle: Path, path: Path, per_mm2: float = CANDIDATES_PER_MM2) -> Model:
+    """Load a bundle of random weights, which propose anything, so that stage 2 gets ``per_mm2`` candidates."""
     config = Config()
     confidence = score_for(load_model(bundle, config=config), path, per_mm2)
     return load_model(bundle, config=config.model_copy(update={"detector_confidence": confidence}))
@@ -57,13 +63,30 @@ def score_for(model: Model, path: Path, per_mm2: float) -> float:
     return float(np.sort(np.concatenate(scores))[-max(1, round(per_mm2 * area_mm2))])
 
 
+def seconds_of(path: Path, loaded: Model, folder: Path, rounds: int) -> list[float]:
+    """Return the seconds that detection takes each time, from the file to the written result in ``folder``."""
+    seconds = []
+    for number in range(rounds):
+        started_s = time.perf_counter()
+        process_case(path, folder / FILE_NAME, loaded, SPACING_UM)
+        seconds.append(time.perf_counter() - started_s)
+        print(f"round {number + 1}: {seconds[-1]:.2f} s", file=sys.stderr)
+    return seconds
+
+
+def area_mm2_of(path: Path) -> float:
+    """Return the area of a region."""
+    with Image.open(path) as opened:
+        return float(opened.width * opened.height * (SPACING_UM / 1000) ** 2)
+
+
 def main(
     image: Annotated[Path | None, typer.Argument(help="A JPEG or PNG region; default: a drawn one")] = None,
     model: Annotated[Path, typer.Option(help="The bundle")] = ROOT / "model",
     paper: Annotated[bool, typer.Option("--paper", help="The paper's profile instead, random weights")] = False,
     scale: Annotated[str, typer.Option(help="Of --paper's YOLO11")] = "x",
     classifier: Annotated[str, typer.Option(help="Of --paper")] = "convnext_tiny",
-    candidates_per_mm2: Annotated[float, typer.Option(help="For stage 2 of --paper")] = 50.0,
+    candidates_per_mm2: Annotated[float, typer.Option(help="For stage 2 of --paper")] = CANDIDATES_PER_MM2,
     rounds: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
 ) -> None:
     """Print one line of the table in benchmarks/README.md."""
@@ -71,15 +94,8 @@ def main(
         folder = Path(name)
         path = region(image, folder)
         loaded = paper_model(path, folder, scale, classifier, candidates_per_mm2) if paper else load_model(model)
-        seconds = []
-        for number in range(rounds):
-            started_s = time.perf_counter()
-            process_case(path, folder / "mitotic-figures.json", loaded, SPACING_UM)
-            seconds.append(time.perf_counter() - started_s)
-            print(f"round {number + 1}: {seconds[-1]:.2f} s", file=sys.stderr)
-        found = len(read_points(folder / "mitotic-figures.json").xy_mm)
-        with Image.open(path) as opened:
-            area_mm2 = opened.width * opened.height * (SPACING_UM / 1000) ** 2
+        seconds = seconds_of(path, loaded, folder, rounds)
+        found, area_mm2 = len(read_points(folder / FILE_NAME).xy_mm), area_mm2_of(path)
     about, middle = loaded.bundle.description, statistics.median(seconds)
     print("| networks | runtime | s | s/mm2 | candidates per mm2 | peak MB |\n|---|---|---|---|---|---|")
     cells = [f"{about.detector.architecture} + {about.classifier.architecture}", loaded.detector.name]

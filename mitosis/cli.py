@@ -204,7 +204,7 @@ def detect_command(
         usual = read_config(config, usual) if config else usual
         job = Job(
             images=images or [], output=output, bundle=bundle, device=device, precision=precision,
-            config=usual.looking(views) if views else usual, options=options, overwrite=overwrite,
+            config=usual if views is None else usual.looking(views), options=options, overwrite=overwrite,
             scheduler=scheduler, cache=cache or default_cache(),
         )  # fmt: skip
         (job.like(record) if record else job).run()

@@ -6,7 +6,7 @@ Threads read ahead, both networks run requests of their own, and this thread pas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +94,9 @@ def scored_candidates(
 ) -> Detections:
     """Return all tiles' candidates with both stages' scores, doubles included; see ``detect``."""
     part, config = model.bundle.description.classifier, model.config
-    found = ((rows, images) for rows, images in candidates(slide, model, progress, tissue) if len(rows))
-    scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
+    with closing(candidates(slide, model, progress, tissue)) as every_tile:
+        found = ((rows, images) for rows, images in every_tile if len(rows))
+        scored = list(score_candidates(model.classifier, found, part, config.classifier_batch))
     return np.concatenate(scored) if scored else empty_detections()
 
 
@@ -108,7 +109,7 @@ def decided(rows: Detections, calibration: Calibration | None, config: Config) -
 
 def candidates(
     slide: Slide, model: Model, progress: Progress | None = None, tissue: TissueMask | None = None
-) -> Iterator[tuple[Detections, NDArray[np.uint8]]]:
+) -> Generator[tuple[Detections, NDArray[np.uint8]], None, None]:
     """Yield each tile's candidates in level-0 pixels with their crops (n, side, side, 3)."""
     about, config = model.bundle.description, model.config
     scale = grid_scale(slide.spacing.x_um, about.detector.spacing_um, about.detector.spacing_tolerance)

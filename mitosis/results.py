@@ -227,7 +227,9 @@ def attempt(
                 return Summary.of(path.name, result, skipped=True)
         return process_slide(path, folder, model, options, progress)
     except MitosisError as error:
-        return Summary(path.name, error=error, seconds=time.perf_counter() - started)
+        log.debug("%s", path, exc_info=True)
+        kept = type(error)(str(error))  # without its traceback, whose frames hold the slide's pixels until the end
+        return Summary(path.name, error=kept, seconds=time.perf_counter() - started)
     except Exception as error:  # whatever one slide does to a library, the others go on
         log.debug("%s", path, exc_info=True)
         reason = f"{path}: unexpected {type(error).__name__}: {one_line(error)}; run with --debug and report it"

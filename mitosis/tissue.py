@@ -1,8 +1,9 @@
 """Where the tissue is, so that empty glass is neither read at full resolution nor run through a network.
 
 Errs on the side of keeping: glass is only what is both bright and colourless, and nearly as bright as the slide's own
-glass, and everything within ``MARGIN_UM`` of anything else is kept. A mitotic figure is a dark nucleus of some 10 um,
-so it can only be lost where it and all around it look like glass at 8 um per pixel.
+glass, and everything within ``MARGIN_UM`` of anything else is kept. So is all of a slide with hardly any glass. A
+mitotic figure is a dark nucleus of some 10 um, so it can only be lost where it and all around it look like glass at
+8 um per pixel.
 """
 
 from __future__ import annotations
@@ -60,11 +61,14 @@ def is_tissue(rgb: NDArray[np.uint8], bright: float = BRIGHT, colourless: float 
     return np.asarray((low < bright) | (high - low > colourless))
 
 
-def limits(rgb: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return a slide's own ``bright`` and ``colourless`` for ``is_tissue``; what is tissue by default stays tissue."""
+def limits(rgb: NDArray[np.uint8]) -> tuple[float, float] | None:
+    """Return a slide's own ``bright`` and ``colourless`` for ``is_tissue``; what is tissue by default stays tissue.
+
+    None where it has too little glass to know its own.
+    """
     glass = rgb[~is_tissue(rgb)]
     if len(glass) < LEAST_GLASS * rgb[..., 0].size:
-        return BRIGHT, COLOURLESS
+        return None
     low, tint = glass.min(axis=1), np.ptp(glass, axis=1)
     return max(BRIGHT, float(np.percentile(low, 95)) - DARKER), min(COLOURLESS, float(np.median(tint)) + TINTED)
 
@@ -72,14 +76,18 @@ def limits(rgb: NDArray[np.uint8]) -> tuple[float, float]:
 def find_tissue(slide: Slide) -> TissueMask:
     """Map a slide strip by strip, from a coarse level where it has one. Raises InputError where it is damaged.
 
-    A slide that seems to be nothing but glass is kept whole: it may be pale all over.
+    A slide that seems to be nothing but glass is kept whole: it may be pale all over. So is one with hardly any glass,
+    in which what is bright may as well be fat or a pale lake with a cell in it.
     """
     picture, scale = coarse_picture(slide)
-    tissue = is_tissue(picture, *limits(picture))
+    own = limits(picture)
+    tissue = is_tissue(picture, *own) if own else is_tissue(picture)
     reach = int(np.ceil(MARGIN_UM / (scale * slide.spacing.x_um)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     kept = cv2.dilate(tissue.astype(np.uint8), disc).astype(bool)
-    return TissueMask(tissue, kept if kept.any() else ~kept, scale, (slide.width_px, slide.height_px))
+    if own is None or not kept.any():
+        kept = np.ones_like(kept)
+    return TissueMask(tissue, kept, scale, (slide.width_px, slide.height_px))
 
 
 def coarse_picture(slide: Slide) -> tuple[NDArray[np.uint8], float]:

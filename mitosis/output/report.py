@@ -59,9 +59,9 @@ def write_report(
 ) -> None:
     """Write the report of one slide, whole or not at all.
 
-    The size is bounded: of the candidates only places and probabilities are kept, and pictures of the best on either
-    side of the threshold. The same slide and settings give the same bytes. Raises InputError where the slide cannot be
-    decoded, OutputError.
+    It stays small: of the candidates only places and probabilities are kept, some tens of bytes each, and pictures of
+    the best on either side of the threshold. The same slide and settings give the same bytes. Raises InputError where
+    the slide cannot be decoded, OutputError.
     """
     scale = max(1.0, max(slide.width_px, slide.height_px) / THUMBNAIL_PX)
     thumbnail = slide.coarse(scale)

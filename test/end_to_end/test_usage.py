@@ -42,10 +42,11 @@ def test_a_binary_configuration(root: Path, tmp_path: Path) -> None:
     assert "c.yaml: cannot be read as YAML" in result.stderr.splitlines()[-1]
 
 
-def test_looks_are_one_two_or_four(root: Path, tmp_path: Path) -> None:
-    result = run(root, *DETECT, "a.png", "--output", tmp_path, "--views", "3")
+@pytest.mark.parametrize("views", ["3", "0"])
+def test_looks_are_one_two_or_four(root: Path, tmp_path: Path, views: str) -> None:
+    result = run(root, *DETECT, "a.png", "--output", tmp_path, "--views", views)
     assert result.returncode == 2
-    assert "--views 3: stage 1 looks 1, 2 or 4 times" in result.stderr.splitlines()[-1]
+    assert f"--views {views}: stage 1 looks 1, 2 or 4 times" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("columns", [60, 80])

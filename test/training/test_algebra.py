@@ -75,3 +75,7 @@ def test_stays_within_1e_5_in_single_precision(kind: type[nn.Module], channels: 
     published = published_form.ema if kind is EMA else published_form.lsconv
     x = torch.nn.functional.silu(torch.randn(2, channels, 40, 40)).to(memory_format=torch.channels_last)
     torch.testing.assert_close(block(x), published(block, x), rtol=1e-5, atol=1e-5)
+    block.eval()
+    exported = block.by_convolutions if isinstance(block, EMA) else block.by_multiply_adds
+    kernels = (block.kernels.norm(block.kernels(x)),) if isinstance(block, LSConv) else ()
+    torch.testing.assert_close(exported(x, *kernels), published(block, x), rtol=1e-5, atol=1e-5)
