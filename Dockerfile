@@ -68,12 +68,14 @@ FROM scratch AS runtime
 ARG BUNDLE=model
 ARG VERSION=0.0.0
 ARG COMMIT=unknown
+# invoke: the container stays up and serves. The platform calls it so only with the label that build.sh then adds.
+ARG API_METHOD=exec
 LABEL org.opencontainers.image.title="mitosis" \
       org.opencontainers.image.licenses="AGPL-3.0-only" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/tmp \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT} \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MITOSIS_COMMIT=${COMMIT} MITOSIS_API_METHOD=${API_METHOD} \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # The trimmed base as one layer, which is the point:
 # hadolint ignore=DL3067

@@ -4,11 +4,14 @@
 #   IMAGE=mitosis:<version>   its name
 #   BUNDLE=model              the model bundle that is baked in, mounted in the test and exported; build.sh takes one from
 #                             model/ or runs/default/ only, where .dockerignore lets the builder see it
+#   DIST=dist                 where test.sh notes what it passed, and export.sh writes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 script="$(basename "$0")"
 die() { echo "$script: $*" >&2; exit 1; }
 
+# shellcheck disable=SC2034 # for the scripts that source this
+dist="${DIST:-dist}"
 engine="${ENGINE:-docker}"
 version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
 image="${IMAGE:-mitosis:$version}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ SLUG = "histopathology-region-of-interest-cropout"
 CASE_SUFFIXES = (".tif", ".tiff", ".mha")
 PLATFORM_MODEL = Path("/opt/ml/model")  # where the platform unpacks a model tarball; wins over the bundle in the image
 OWN_MODEL = Path(__file__).parent / "model"
+SERVES = os.environ.get("MITOSIS_API_METHOD") == "invoke"  # what the image was built for
 
 
 def case_image(folder: Path) -> Path:
@@ -38,12 +40,14 @@ def case_image(folder: Path) -> Path:
     description = folder / "inputs.json"
     try:
         sockets = json.loads(description.read_text())
-        found: dict[str, str] = {value["interface"]["slug"]: value["interface"]["relative_path"] for value in sockets}
+        found: dict[str, Path] = {
+            value["interface"]["slug"]: folder / value["interface"]["relative_path"] for value in sockets
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{description}: is no list of inputs ({one_line(error)}); send the case again") from error
     if SLUG not in found:
         raise InputError(f"{description}: has no input '{SLUG}' but {sorted(found)}; configure that interface")
-    place = folder / found[SLUG]
+    place = found[SLUG]
     images = sorted(p for p in place.glob("*") if p.suffix.lower() in CASE_SUFFIXES)
     if len(images) != 1:
         names = ", ".join(p.name for p in images) or "none"
@@ -54,15 +58,20 @@ def case_image(folder: Path) -> Path:
 
 
 def process(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
-    """Process whatever ``folder`` holds, a challenge case or images. A failed case leaves no earlier one's result.
+    """Process whatever ``folder`` holds, a challenge case or images.
 
     ``spacing_um`` is for images that state none; SpacingError where one states another.
     """
     if (folder / "inputs.json").exists():
-        remove(output / FILE_NAME)
         process_case(case_image(folder), output / FILE_NAME, model, fallback(spacing_um))
     else:
         process_slides(images_in(folder), output, model, Options(spacing_um=spacing_um))
+
+
+def process_one(folder: Path, output: Path, model: Model, spacing_um: float | None) -> None:
+    """Process the challenge case that ``folder`` holds now. A failed one leaves no earlier one's result."""
+    remove(output / FILE_NAME)
+    process_case(case_image(folder), output / FILE_NAME, model, fallback(spacing_um))
 
 
 def default_model() -> Path:
@@ -85,7 +94,7 @@ def main(
         ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the networks run")] = Device.AUTO,
-    serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = False,
+    serve: Annotated[bool, typer.Option(help=f"Stay up: GET /health, POST /invoke on port {PORT}")] = SERVES,
     port: Annotated[int, typer.Option(help="For --serve")] = PORT,
     cache: Annotated[
         Path | None,
@@ -96,11 +105,12 @@ def main(
     """Find mitotic figures in a challenge case, or in every image of a folder."""
 
     def run() -> None:
+        remove(output / FILE_NAME)  # first of all: whatever fails, no earlier case's result is left
         if not serve and not input_.is_dir():  # said before the seconds that loading takes
             raise InputError(f"{input_}: no such folder; mount one there or pass --input")
         loaded = load_model(model or default_model(), device, use=CpuUse(cache=cache))
         if serve:
-            CaseServer(lambda: process(input_, output, loaded, spacing), port=port).serve_forever()
+            CaseServer(lambda: process_one(input_, output, loaded, spacing), port=port).serve_forever()
         else:
             process(input_, output, loaded, spacing)
 

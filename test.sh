@@ -5,6 +5,7 @@
 #   MEMORY=4g                          the container's memory limit
 #   RUN_ARGS="--runtime runc"          further arguments for `run`, split at blanks
 source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
+rm -f "$dist/tested" # what passed before says nothing of what fails now
 [ -n "${SKIP_BUILD:-}" ] || ./build.sh
 tested="$(fingerprint)"
 
@@ -13,14 +14,15 @@ isolated=(run --rm --network none --memory "${MEMORY:-4g}" --read-only --tmpfs /
 output="$(mktemp -d)"
 trap 'rm -rf "$output"' EXIT
 chmod 777 "$output" # the image's own user writes there
+chmod -R a+rX test/input test/expected test/check_output.py "$bundle" 2>/dev/null || true # and reads here
 
 echo "running $image on test/input/interf0"
 "$engine" "${isolated[@]}" -v "$PWD/test/input/interf0:/input:ro" -v "$output:/output" \
   -v "$(realpath "$bundle"):/opt/ml/model:ro" "$image" || die "the container failed; its last line on stderr says why"
-"$engine" "${isolated[@]}" -v "$output:/found:ro" -v "$PWD/test:/test:ro" --entrypoint /opt/venv/bin/python \
+"$engine" "${isolated[@]}" -v "$output:/found:ro" -v "$PWD/test:/test:ro" -v "$(realpath "$bundle"):/opt/ml/model:ro" --entrypoint /opt/venv/bin/python \
   "$image" /test/check_output.py /found/mitotic-figures.json /test/expected/mitotic-figures.json ||
   die "the output is not what test/expected and the evaluator ask for ('make expected' takes it over, for new weights)"
 
-mkdir -p dist
-echo "$tested" >dist/tested
+mkdir -p "$dist"
+echo "$tested" >"$dist/tested"
 echo "passed: $image; ./export.sh may save it"

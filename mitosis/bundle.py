@@ -144,7 +144,10 @@ def check_part(path: Path, part: Part) -> None:
     """Raise BundleError unless the file is there and has the stated checksum."""
     if not path.is_file():
         raise BundleError(f"{path}: missing, though {DESCRIPTION} names it; {MEND}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({one_line(error)}); {MEND}") from error
     if found != part.sha256:
         raise BundleError(f"{path}: damaged, its sha256 is {found[:12]}... and not {part.sha256[:12]}...; {MEND}")

@@ -37,7 +37,10 @@ DEFAULT_MODEL = shipped("model")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Images = Annotated[
-    list[Path] | None, typer.Argument(metavar="IMAGES", help="Images, folders, globs, or a CSV with a column 'path'")
+    list[Path] | None,
+    typer.Argument(  # not checked here: an unreadable one fails by itself
+        metavar="IMAGES", help="Images, folders, globs, or a CSV with a column 'path'", readable=False
+    ),
 ]
 Output = Annotated[Path, typer.Option(metavar="OUTPUT", help="Results go to OUTPUT/<image's stem>/")]
 SpacingUm = Annotated[
@@ -57,7 +60,7 @@ Looks = Annotated[
         metavar="N", help="Stage 1's looks at a tile with candidates: 1 (fastest), 2 or 4; default: the bundle's"
     ),
 ]
-HotspotArea = Annotated[float, typer.Option(metavar="MM2", help="Area of a hotspot in mm2", min=0.01)]
+HotspotArea = Annotated[float, typer.Option(metavar="MM2", help="Area of a hotspot in mm2", min=0.01, max=10_000)]
 HotspotShape = Annotated[Shape, typer.Option(help="Outline of a hotspot; rectangles are 4:3")]
 Hotspots = Annotated[int, typer.Option(metavar="N", help="How many hotspots to rank", min=1)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Repeat slides that are finished already")]
@@ -138,13 +141,15 @@ class Job:
         paths = find_slides(self.images)
         if not paths:
             raise InputError("no image is named; name images, folders, globs or a CSV with a column 'path'")
+        if self.record:
+            self.record.check_apart(self.output / path.stem for path in paths)
         if self.options.parquet:
             check_parquet()
         if self.options.adaptive_threshold:
             adaptive_part(self.bundle)
         folder = self.bundle.folder
         if self.scheduler:
-            recipe = Recipe.of(folder, self.device, self.config, self.precision)
+            recipe = Recipe.of(folder, self.device, self.config, self.precision, self.cache)
             process_on_cluster(self.scheduler, paths, self.output, recipe, self.options, self.overwrite)
             if self.record:
                 self.record.check_written(self.output / path.stem for path in paths)

@@ -58,11 +58,20 @@ class Recipe:
     config: Config | None
     precision: Precision = Precision.AUTO
     version: str = __version__
+    cache: Path | None = None
 
     @classmethod
-    def of(cls, folder: Path, device: Device, config: Config | None, precision: Precision = Precision.AUTO) -> Self:
+    def of(
+        cls,
+        folder: Path,
+        device: Device,
+        config: Config | None,
+        precision: Precision = Precision.AUTO,
+        cache: Path | None = None,
+    ) -> Self:
         """Describe a bundle that lies here; raises BundleError."""
-        return cls(folder.absolute(), read_bundle(folder).description, device, config, precision)
+        description = read_bundle(folder).description
+        return cls(folder.absolute(), description, device, config, precision, cache=cache)
 
     def load(self, threads: int) -> Model:
         """Load the model; raises BundleError, RuntimeUnavailableError."""
@@ -70,7 +79,7 @@ class Recipe:
             raise RuntimeUnavailableError(
                 f"runs mitosis {__version__} and not {self.version}; install the same version"
             )
-        model = load_model(self.folder, self.device, self.config, CpuUse(self.precision, threads))
+        model = load_model(self.folder, self.device, self.config, CpuUse(self.precision, threads, self.cache))
         if model.bundle.description != self.description:
             raise BundleError(f"{self.folder}: holds another bundle there; copy the same to every machine")
         cv2.setNumThreads(threads)

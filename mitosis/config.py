@@ -59,12 +59,12 @@ def read_config(path: Path, base: Config | None = None) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         stated = Config.model_validate({} if content is None else content)
         return (base or Config()).model_copy(update=stated.model_dump(exclude_unset=True))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}; mend the field or leave --config out") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that there is not
         raise InputError(
             f"{path}: cannot be read as YAML ({one_line(error)}); mend it or leave --config out"
         ) from error
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}; mend the field or leave --config out") from error
 
 
 def first_problem(error: ValidationError) -> str:

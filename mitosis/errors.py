@@ -37,6 +37,12 @@ class MemoryFullError(MitosisError, MemoryError):
     exit_code = 7
 
 
+class UnexpectedError(MitosisError, RuntimeError):
+    """A bug of ours, met on one slide among others."""
+
+    exit_code = 70
+
+
 class OutputError(MitosisError, OSError):
     """The results cannot be written."""
 

@@ -93,19 +93,23 @@ def evaluate_image(image: LabelledImage, points: Points) -> Counts:
     return match(image.mitotic_figures_px * image.spacing_um, points.xy_mm[points.is_mitotic_figure] * 1000)
 
 
-def read_result(folder: Path) -> Points:
-    """Read an image's mitotic-figures.json, in millimetres from its first pixel: without the origin of its run.json.
+def read_result(folder: Path, spacing_um: float) -> Points:
+    """Read an image's mitotic-figures.json, in millimetres from its first pixel, with ``spacing_um`` a pixel.
 
-    What the platform's entry point wrote has no run.json, and only .mha files have an origin. Raises InputError.
+    Its run.json says from which origin and with which spacing the places were written; where labels state another, the
+    pixels hold, or places far from the first one would miss. What the platform's entry point wrote has no run.json: it
+    is taken as it is. Raises InputError.
     """
     points, record = read_points(folder / FILE_NAME), folder / RECORD_NAME
     if not record.is_file():
         return points
     try:
-        origin_mm = np.array(json.loads(record.read_text())["slide"].get("origin_mm", (0, 0)), np.float64).reshape(2)
+        slide = json.loads(record.read_text())["slide"]
+        origin_mm = np.array(slide.get("origin_mm", (0, 0)), np.float64).reshape(2)
+        written_um = np.array(slide.get("spacing_um", (spacing_um, spacing_um)), np.float64).reshape(2)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{record}: is no valid {RECORD_NAME} ({one_line(error)[:120]}); detect again") from error
-    return points._replace(xy_mm=points.xy_mm - origin_mm)
+    return points._replace(xy_mm=(points.xy_mm - origin_mm) * (spacing_um / written_um))
 
 
 def evaluate(predictions: Path, images: Iterable[LabelledImage]) -> Evaluation:
@@ -124,7 +128,7 @@ def evaluate(predictions: Path, images: Iterable[LabelledImage]) -> Evaluation:
     per_scanner: dict[str, Counts] = {}
     total = Counts()
     for image in images:
-        counts = evaluate_image(image, read_result(files[image.stem].parent))
+        counts = evaluate_image(image, read_result(files[image.stem].parent, image.spacing_um))
         total += counts
         per_case[image.case] = per_case.get(image.case, Counts()) + counts
         per_scanner[image.scanner] = per_scanner.get(image.scanner, Counts()) + counts

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.provenance import RUN_NAME
 from mitosis.slide import IMAGE_SUFFIXES
@@ -50,15 +51,27 @@ def find_slides(given: Sequence[Path]) -> list[Path]:
     found: dict[tuple[str, str], Path] = {}
     for path in (path for one in given for path in expand(one)):
         # The same file, however it is named; but links of other names are slides of their own, with own results.
-        found.setdefault((path.name, os.path.realpath(path)), path)
+        found.setdefault((path.name, true_path(path)), path)
     return list(found.values())
 
 
+def true_path(path: Path) -> str:
+    """Return the file behind links; the path itself where the system refuses to follow it."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return str(path)
+
+
 def expand(given: Path) -> Iterator[Path]:
-    """Yield the slides that one argument stands for."""
-    if given.is_dir():
+    """Yield the slides that one argument stands for. One that cannot be reached is kept, and fails by name."""
+    try:
+        is_folder, is_there = given.is_dir(), given.exists()
+    except (OSError, ValueError):
+        is_folder, is_there = False, True
+    if is_folder:
         yield from images_in(given)
-    elif not given.exists() and glob.has_magic(str(given)):
+    elif not is_there and glob.has_magic(str(given)):
         yield from expand_glob(given)
     elif given.suffix.lower() == ".csv":
         yield from read_manifest(given)
@@ -95,12 +108,22 @@ def expand_glob(pattern: Path) -> Iterator[Path]:
 
 
 def read_manifest(path: Path) -> list[Path]:
-    """Read a CSV file with a column ``path``; relative paths start at the manifest's folder."""
+    """Read a CSV file with a column ``path``; relative paths start at the manifest's folder.
+
+    Raises InputError, with the line that names no path where there is one.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            slides = [path.parent / row["path"] for row in csv.DictReader(file) if row["path"]]
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
+            reader = csv.DictReader(file)
+            lines = [(reader.line_num, row["path"]) for row in reader]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8; save it as 'CSV UTF-8'") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); check the path") from error
+    except (KeyError, csv.Error) as error:
         raise InputError(f"{path}: is not a manifest; it needs a header with a column 'path'") from error
-    if not slides:
+    if gaps := [number for number, name in lines if not (name or "").strip()]:
+        raise InputError(f"{path}: line {gaps[0]} has no path; fill it in, or remove the line")
+    if not lines:
         raise InputError(f"{path}: lists no slide; give each a line")
-    return slides
+    return [path.parent / name for _, name in lines]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mitosis.config import one_line
 from mitosis.errors import InputError
+from mitosis.spacing import PLAUSIBLE_UM
 
 MITOTIC_NAME, LOOK_ALIKE_NAME = "mitotic figure", "not mitotic figure"
 ALIASES = {
@@ -52,25 +53,45 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledImage]:
         splits = sorted({str(image.get("split")) for image in document["images"]})
         images = [
             LabelledImage(
-                image["file_name"],
+                checked_name(path, image),
                 str(image.get("case", image["id"])),
                 str(image.get("scanner", "unknown")),
-                float(image["spacing_um"]),
+                checked_spacing(path, image),
                 as_points(centres.get((image["id"], MITOTIC_NAME), [])),
                 as_points(centres.get((image["id"], LOOK_ALIKE_NAME), [])),
             )
             for image in document["images"]
-            if split is None or image.get("split") == split
+            if split is None or str(image.get("split")) == split
         ]
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
+    if not splits:
+        raise InputError(f"{path}: lists no image; name another file")
     if not images:
         raise InputError(f"{path}: holds no image of split '{split}'; choose one of {', '.join(splits)}")
     check_stems(path, images)
     return images
+
+
+def checked_name(path: Path, image: dict[str, Any]) -> str:
+    """Return an image's file name; raises InputError where it is no text."""
+    if not isinstance(name := image["file_name"], str):
+        raise InputError(f"{path}: image {image['id']}: its file_name {name} is no text; mend it")
+    return name
+
+
+def checked_spacing(path: Path, image: dict[str, Any]) -> float:
+    """Return an image's micrometres per pixel; raises InputError where no microscope gives them."""
+    spacing_um = float(image["spacing_um"])
+    if not PLAUSIBLE_UM[0] <= spacing_um <= PLAUSIBLE_UM[1]:
+        raise InputError(
+            f"{path}: image {image['id']}: its spacing_um is {spacing_um:g}, outside "
+            f"{PLAUSIBLE_UM[0]}..{PLAUSIBLE_UM[1]}; state micrometres per pixel"
+        )
+    return spacing_um
 
 
 def read_centres(path: Path, document: Any) -> dict[tuple[int, str], list[tuple[float, float]]]:

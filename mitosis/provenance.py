@@ -17,11 +17,14 @@ from typing import Any
 
 from mitosis import __version__
 from mitosis.bundle import DESCRIPTION, Description
+from mitosis.config import one_line
+from mitosis.errors import InputError
 from mitosis.output.atomic import write_whole
 from mitosis.pipeline import Model
 from mitosis.slide import Slide
 
 RUN_NAME = "run.json"
+END_BYTES = 1 << 20
 PACKAGES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime-gpu", "tifffile", "imagecodecs", "SimpleITK")
 
 
@@ -36,7 +39,7 @@ def commit() -> str:
         return baked
     root = Path(__file__).parents[1]
     try:
-        top, found = git(root, "rev-parse", "--show-toplevel", "HEAD").split()
+        top, found = git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
         if Path(top).resolve() != root.resolve():
             return "unknown"
         return found + "-dirty" * bool(git(root, "status", "--porcelain", "--untracked-files=no"))
@@ -53,18 +56,31 @@ def git(folder: Path, *arguments: str) -> str:
 def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, Any]:
     """Return all that decides the result; two runs with equal settings give equal output.
 
-    ``choices`` is what the user chose apart from the model. The image counts with its size and time of change: reading
-    gigabytes for a checksum would take longer than many a detection.
+    ``choices`` is what the user chose apart from the model. The image counts with its size, time of change and ends:
+    reading gigabytes for a checksum would take longer than many a detection. Raises InputError where it cannot be read.
     """
     stat = image.stat()
+    about = {"name": image.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns, "ends_sha256": ends(image)}
     return {
-        "image": {"name": image.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
+        "image": about,
         "version": __version__,
         "bundle": bundle_settings(model.bundle.description),
         "runtime": model.detector.name,  # the precision decides, too
         "config": model.config.model_dump(),
         "choices": choices,
     }
+
+
+def ends(image: Path) -> str:
+    """Return the checksum of a file's first and last MiB. Raises InputError where it cannot be read."""
+    try:
+        with image.open("rb") as file:
+            read = hashlib.sha256(file.read(END_BYTES))
+            file.seek(max(0, image.stat().st_size - END_BYTES))
+            read.update(file.read(END_BYTES))
+    except OSError as error:
+        raise InputError(f"{image}: cannot be read ({one_line(error)}); check its permissions") from error
+    return read.hexdigest()
 
 
 def bundle_settings(about: Description) -> dict[str, Any]:

@@ -30,6 +30,7 @@ TO_RGB_ITSELF = (  # codecs whose output is RGB whatever they hold
     COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY, COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY,
     COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.ALT_JPEG,
 )  # fmt: skip
+ORIENTATION = 274  # EXIF's tag
 JPEG_END = b"\xff\xd9"
 PICTURE_PX = 400_000_000  # PNG and JPEG have no windows: larger ones would fill the memory
 Image.MAX_IMAGE_PIXELS = None  # the limit above replaces Pillow's
@@ -225,6 +226,8 @@ def read_picture(path: Path) -> Source:
         with Image.open(path) as image:
             if image.width * image.height > PICTURE_PX:
                 raise InputError(f"{path}: too large to decode whole; convert it to a tiled TIFF")
+            if (turned := image.getexif().get(ORIENTATION, 1)) in range(2, 9):
+                raise InputError(f"{path}: is stored rotated or mirrored (Orientation {turned}); save it upright")
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"{path}: has {image.mode} pixels, not 8-bit RGB; save it as 8-bit RGB")
             spacing = dpi_spacing(image.info.get("dpi"))

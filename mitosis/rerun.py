@@ -17,7 +17,7 @@ from mitosis.config import Config, first_problem, one_line
 from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
 from mitosis.provenance import RUN_NAME, bundle_settings, digest
-from mitosis.results import Options
+from mitosis.results import RESULT_NAMES, Options
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +81,19 @@ class Record:
             raise InputError(f"{self.image}: is not there or not the file of {self.path}; name the image to use")
         return self.image
 
+    def check_apart(self, folders: Iterable[Path]) -> None:
+        """Raise InputError where the record's own results would be taken for those of the new run."""
+        for folder in folders:
+            if folder.resolve() == self.path.parent.resolve():
+                raise InputError(f"{folder}: holds the very run of {self.path}; choose another --output")
+
     def compare(self, folder: Path) -> None:
         """Say which files of a new folder differ from those of the record."""
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: is not to be seen here, so it was not compared with {self.path}; share the disk"
             )
-        new = {path.name: digest(path) for path in folder.iterdir() if path.is_file() and path.name != RUN_NAME}
+        new = {name: digest(folder / name) for name in RESULT_NAMES if (folder / name).is_file()}
         different = sorted(name for name in self.files.keys() | new.keys() if self.files.get(name) != new.get(name))
         if different:
             log.warning("%s: differs from %s in %s", folder, self.path, ", ".join(different))
@@ -107,9 +113,9 @@ def read_record(path: Path) -> Record:
             TypeAdapter(Options).validate_python(then["choices"]),
             Config.model_validate(then["config"]),
             then["version"],
-            dict(then["bundle"]),
+            then["bundle"] | {name: str(then["bundle"][name]) for name in ("name", "version")},
             {name: str(content["runtime"][name]) for name in ("detector", "classifier")},
-            content["files"],
+            dict(content["files"]),
         )
     except ValidationError as error:
         raise InputError(

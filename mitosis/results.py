@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from mitosis.adaptive import adapted
 from mitosis.config import one_line
 from mitosis.detections import Detections, boxes_px, centres_px
-from mitosis.errors import InputError, MitosisError
+from mitosis.errors import InputError, MitosisError, UnexpectedError
 from mitosis.hotspot import DEFAULT_AREA_MM2, Hotspot, Shape, find_hotspots
 from mitosis.inputs import check_names
 from mitosis.memory import said_of
@@ -27,7 +29,7 @@ from mitosis.output.report import REPORT_NAME, write_report
 from mitosis.output.table import PARQUET_NAME, TABLE_NAME, check_parquet, write_parquet, write_table
 from mitosis.pipeline import Model, Progress, detect
 from mitosis.provenance import RUN_NAME, finished_result, settings, write_run
-from mitosis.slide import WHOLE_PX, Slide, open_slide
+from mitosis.slide import WHOLE_PX, Slide, is_file, open_slide
 from mitosis.spacing import fallback
 from mitosis.stopwatch import Stopwatch, TimedNetwork
 from mitosis.summary import Summary, begin, concluded
@@ -45,6 +47,8 @@ RESULT_NAMES = (
 @dataclass(frozen=True)
 class Options:
     """What a user chooses for a run, apart from the model."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # where a run.json is read back
 
     spacing_um: float | None = None
     overlay: bool = True
@@ -88,7 +92,7 @@ def process_slide(
     holds no older result and is filled anew. Only a slide that is gone, as on a drive not mounted today, keeps its own.
     """
     began, watch = datetime.now(UTC), Stopwatch()
-    if path.is_file():
+    if is_file(path):
         clear(folder)
     if options.parquet:
         check_parquet()
@@ -221,7 +225,7 @@ def attempt(
     """Fill ``output/<stem>/`` unless it is finished already; what the slide fails with becomes part of its summary."""
     folder, started = output / path.stem, time.perf_counter()
     try:
-        if not overwrite and path.is_file():
+        if not overwrite and is_file(path):
             result = finished_result(folder, settings(path, model, asdict(options)))
             if result is not None:
                 return Summary.of(path.name, result, skipped=True)
@@ -233,4 +237,4 @@ def attempt(
     except Exception as error:  # whatever one slide does to a library, the others go on
         log.debug("%s", path, exc_info=True)
         reason = f"{path}: unexpected {type(error).__name__}: {one_line(error)}; run with --debug and report it"
-        return Summary(path.name, error=InputError(reason), seconds=time.perf_counter() - started)
+        return Summary(path.name, error=UnexpectedError(reason), seconds=time.perf_counter() - started)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 from mitosis.errors import InputError, MitosisError
 from mitosis.memory import is_exhausted, message
 
-HOST, PORT = "127.0.0.1", 4743  # Grand Challenge's
-OK, CREATED, NOT_FOUND, UNPROCESSABLE, BROKEN = 200, 201, 404, 422, 500
+HOST, PORT = "0.0.0.0", 4743  # Grand Challenge asks from outside the container
+OK, CREATED, NOT_FOUND, UNPROCESSABLE, BROKEN, BUSY = 200, 201, 404, 422, 500, 503
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,16 @@ class Job:
 
 
 class CaseServer:
-    """``GET /health`` gives 200; ``POST /invoke`` runs ``process`` and gives 201, or 422 (the case) or 500, and why."""
+    """``GET /health`` gives 200; ``POST /invoke`` runs ``process`` and gives 201, or 422 (the case) or 500, and why.
+
+    A request during a case gives 503: the case in the input folder is one, and a queued request, whose client may have
+    given up, would begin by removing the result that was just answered for.
+    """
 
     def __init__(self, process: Callable[[], None], host: str = HOST, port: int = PORT) -> None:
         self._process = process
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._http = ThreadingHTTPServer((host, port), handler(self._jobs))
+        self._http = ThreadingHTTPServer((host, port), handler(self._jobs, Lock()))
 
     @property
     def port(self) -> int:
@@ -70,8 +74,8 @@ class CaseServer:
         return CREATED, ""
 
 
-def handler(jobs: SimpleQueue[Job]) -> type[BaseHTTPRequestHandler]:
-    """Return the class that answers requests and puts cases into ``jobs``."""
+def handler(jobs: SimpleQueue[Job], free: Lock) -> type[BaseHTTPRequestHandler]:
+    """Return the class that answers requests and puts cases into ``jobs``, one at a time: who holds ``free``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -82,18 +86,27 @@ def handler(jobs: SimpleQueue[Job]) -> type[BaseHTTPRequestHandler]:
             if self.path != "/invoke":
                 self.answer(NOT_FOUND)
                 return
-            job = Job()
-            jobs.put(job)
-            job.done.wait()
+            if not free.acquire(blocking=False):
+                self.answer(BUSY, "another case is being processed; ask again when it is answered")
+                return
+            try:
+                job = Job()
+                jobs.put(job)
+                job.done.wait()
+            finally:
+                free.release()
             self.answer(job.status, job.reason)
 
         def answer(self, status: int, reason: str = "") -> None:
             body = json.dumps({"error": reason} if reason else {}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except ConnectionError:
+                log.warning("%s %s: the client has gone before the answer", self.command, self.path)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             log.info(format, *args)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mitosis.ahead import ahead
+from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.readers import Level, Source, read_metaimage, read_picture, read_tiff
 from mitosis.spacing import Spacing, checked
@@ -184,8 +185,9 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     plausible spacing is known.
     """
     reader = READERS.get(path.suffix.lower())
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
+    if not is_file(path):
+        wrong = "is a folder; list its images instead" if path.is_dir() else "no such file; check the path"
+        raise InputError(f"{path}: {wrong}")
     if reader is None:
         raise InputError(f"{path}: not a kind of image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}")
     if path.stat().st_size == 0:
@@ -204,6 +206,14 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     except BaseException:
         source.close()
         raise
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path is a file's; raises InputError where the system does not say."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be reached ({one_line(error)}); check its name and permissions") from error
 
 
 def blocks(width_px: int, height_px: int, side_px: int, band_px: int) -> Iterator[tuple[int, int]]:

@@ -55,7 +55,7 @@ class Summary:
         if self.result is None:
             return (self.name, self.status, *[None] * 7, round(self.seconds, 2), str(self.error))
         found, spots = self.result, self.result["hotspots"]
-        spot = (round(spots[0]["area_mm2"], 4), round(spots[0]["per_mm2"], 4)) if spots else (None, None)
+        spot = (round(spots[0]["area_mm2"], 4), round(spots[0]["per_mm2"], 4)) if spots else (None, 0.0)
         rejected = found["candidates"] - found["mitotic_figures"]
         counts = (found["mitotic_figures"], rejected, found["tissue_mm2"], found["per_mm2_of_tissue"])
         seconds = None if self.skipped else round(self.seconds, 2)
@@ -97,10 +97,11 @@ def to_csv(summaries: Sequence[Summary]) -> str:
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Lay out what each slide came to, and their sum."""
-    table = Table("slide", show_footer=len(summaries) > 1)
+    table = Table(show_footer=len(summaries) > 1)
+    table.add_column("slide", overflow="fold")
     for title in ("in hotspot 1", "mitotic figures", "rejected", "per mm2 of tissue", "seconds"):
         table.add_column(title, justify="right")
-    table.add_column("remark")
+    table.add_column("remark", overflow="fold")
     for s in summaries:
         name, _, count, area, _, figures, rejected, _, density, seconds, reason = s.row()
         spot = "" if count is None else f"{count} in {area:.2f} mm2" if area else str(count)

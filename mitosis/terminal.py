@@ -65,6 +65,10 @@ class SlideProgress:
         log.log(logging.ERROR if failed else logging.INFO, "%d/%d %s", self._done, self._number, line)
 
 
+class Terminated(SystemExit):
+    """SIGTERM came. No kind of Exception, so that nothing on the way takes it for a slide's failure."""
+
+
 def set_up_logging(debug: bool) -> None:
     """Send log records to stderr."""
     handler = RichHandler(console=console, show_path=False, show_time=False)
@@ -81,7 +85,7 @@ def run_command(command: Callable[[], None], debug: bool) -> None:
     """
 
     def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
+        raise Terminated(TERMINATED)  # its code holds wherever a second one arrives
 
     signal.signal(signal.SIGTERM, terminate)
     set_up_logging(debug)
@@ -91,6 +95,8 @@ def run_command(command: Callable[[], None], debug: bool) -> None:
         fail(str(error), error.exit_code, debug)
     except KeyboardInterrupt:
         fail("interrupted; results finished so far are kept", 128 + signal.SIGINT, debug)
+    except Terminated:
+        fail("terminated; results finished so far are kept", TERMINATED, debug)
     except Exception as error:
         if is_exhausted(error):
             fail(message(), MemoryFullError.exit_code, debug)

@@ -40,7 +40,9 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({one_line(error)}); choose a writable --output") from error
+        raise OutputError(
+            f"{path}: cannot be written ({one_line(error)}); choose a folder that can be written to"
+        ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             for piece in (content,) if isinstance(content, bytes) else content:

@@ -68,7 +68,7 @@ def write_gallery(
     """
     cells: list[Cell] = []
     for image in images:
-        verdicts = judge(image, read_result(predictions / image.stem))
+        verdicts = judge(image, read_result(predictions / image.stem, image.spacing_um))
         with open_slide(find_image(image, predictions, image_folder), image.spacing_um) as slide:
             cells += cut_cells(slide, verdicts)
             if slide.width_px * slide.height_px <= WHOLE_PX:

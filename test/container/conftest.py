@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from engine import ENGINE
+from engine import DIST, ENGINE
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def image(root: Path) -> str:
         pytest.skip(f"{ENGINE} is not installed")
     name = os.environ.get("IMAGE", "mitosis:container-test")
     for script in ("build.sh", "test.sh"):
-        environment = os.environ | {"IMAGE": name, "SKIP_BUILD": "1"}
+        environment = os.environ | {"IMAGE": name, "SKIP_BUILD": "1", "DIST": DIST}
         result = subprocess.run([root / script], env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return name

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ENGINE = os.environ.get("ENGINE", "docker")
 PYTHON = "/opt/venv/bin/python"
+DIST = str(Path(__file__).parents[2] / "build/container-test")  # the user's own exports stay as they are
 EXTRA = os.environ.get("RUN_ARGS", "").split()
 ISOLATION = ["--network", "none", "--memory", "4g", "--read-only", "--tmpfs", "/tmp", *EXTRA]
 
@@ -43,10 +44,10 @@ def run(image: str, folder: Path, *options: str, volumes: tuple[str, ...] = ()) 
 
 
 @contextmanager
-def running(image: str, folder: Path, *arguments: str) -> Iterator[str]:
+def running(image: str, folder: Path, options: Sequence[str] = ()) -> Iterator[str]:
     """Start the image in the background; gives the container's name, and removes it afterwards."""
     name = f"mitosis-test-{uuid.uuid4().hex[:8]}"
-    started = engine("run", "-d", "--name", name, *ISOLATION, *mounts(folder), image, *arguments)
+    started = engine("run", "-d", "--name", name, *ISOLATION, *options, *mounts(folder), image)
     assert started.returncode == 0, started.stderr
     try:
         yield name

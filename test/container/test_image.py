@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import pytest
 from challenge_case import RESULT, make_case
-from engine import ENGINE, EXTRA, PYTHON, engine, inspect, run
+from engine import DIST, ENGINE, EXTRA, PYTHON, engine, inspect, run
 
 from mitosis.bundle import read_bundle
 from mitosis.labels import read_labels
@@ -73,7 +73,9 @@ def test_a_folder_of_images(image: str, root: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_is_exported_can_be_loaded_and_run(image: str, root: Path, tmp_path: Path) -> None:
     """export.sh's checksums hold; one image is in the archive; loaded into an empty engine, it finds the same."""
-    result = subprocess.run([root / "export.sh"], env=os.environ | {"IMAGE": image}, capture_output=True, text=True)
+    result = subprocess.run(
+        [root / "export.sh"], env=os.environ | {"IMAGE": image, "DIST": DIST}, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     lines = [re.match(r"(\S+)  \d+ MB  sha256 ([0-9a-f]{64})$", line) for line in result.stdout.splitlines()]
     archive, model = [root / line[1] for line in lines if line]

@@ -277,7 +277,7 @@ def test_an_unusable_output_is_noticed_at_once(slides: Path, tmp_path: Path, out
 
 def test_a_file_in_the_way_of_a_slides_folder(slides: Path, root: Path, tmp_path: Path) -> None:
     (tmp_path / "part0").write_text("in the way")
-    with pytest.raises(OutputError, match="choose a writable --output"):
+    with pytest.raises(OutputError, match="choose a folder that can be written to"):
         process_slides([slides / "part0.tiff"], tmp_path, load_model(root / "model"), Options())
     assert [line["status"] for line in summary(tmp_path)] == ["failed"]
 

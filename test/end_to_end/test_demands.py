@@ -74,6 +74,28 @@ def test_a_failed_case_leaves_no_earlier_result(root: Path, tmp_path: Path) -> N
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_run_that_cannot_begin_leaves_no_earlier_result(root: Path, tmp_path: Path) -> None:
+    make_case(tmp_path / "case")
+    assert run(root, "--input", tmp_path / "case", "--output", tmp_path / "out").returncode == 0
+    damaged = tmp_path / "model"
+    damaged.mkdir()
+    assert run(root, "--input", tmp_path / "case", "--output", tmp_path / "out", "--model", damaged).returncode == 4
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_image_built_for_it_serves_without_arguments(root: Path, tmp_path: Path) -> None:
+    arguments = command(root, "--input", tmp_path, "--output", tmp_path / "out", "--port", 0)
+    environment = os.environ | {"MITOSIS_API_METHOD": "invoke"}
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "runtime" not in process.stderr.readline():
+            pass
+        with pytest.raises(subprocess.TimeoutExpired):  # an empty folder ends a run, and keeps no service waiting
+            process.wait(1)
+        process.terminate()
+        assert process.wait(60) == TERMINATED
+
+
 def test_nothing_is_written_elsewhere(root: Path, tmp_path: Path) -> None:
     """Not to the home, the working or the program's folder, nor left in the one for temporary files."""
     for name in ("home", "work", "tmp"):
@@ -112,6 +134,7 @@ def test_termination_leaves_nothing(root: Path, tmp_path: Path) -> None:
         time.sleep(0.5)
         process.terminate()
         assert process.wait(60) == TERMINATED
+        assert process.stderr.read().splitlines()[-1] == "error: terminated; results finished so far are kept"
     assert not list(tmp_path.glob("out/*"))
 
 
@@ -160,6 +183,11 @@ def test_serving(root: Path, tmp_path: Path) -> None:
         assert ask(f"{address}/invoke", "POST") == 422
         assert not list((tmp_path / "out").iterdir())
         assert ask(f"{address}/other", "POST") == 404
+        make_case(tmp_path / "case")
+        assert ask(f"{address}/invoke", "POST") == 201
+        (tmp_path / "case/inputs.json").unlink()
+        assert ask(f"{address}/invoke", "POST") == 422
+        assert not list((tmp_path / "out").iterdir())
 
 
 def test_termination_while_serving(root: Path, tmp_path: Path) -> None:

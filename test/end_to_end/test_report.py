@@ -1,6 +1,7 @@
 """report.html: self-contained, escaped, bounded; in a real browser the slider recounts."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def check_counts(page: Browser, folder: Path, threshold: float) -> None:
     """Hold everything on the page that follows the slider against the table."""
     kept = column(folder, "probability") >= threshold
     spots, tissue_mm2 = column(folder, "hotspot"), float(page.run("data.tissue"))
+    hotspots = json.loads((folder / "run.json").read_text())["result"]["hotspots"]
+    tissue_of = [spot["tissue_mm2"] for spot in hotspots]
     assert float(text(page, "output")) == pytest.approx(threshold)
     assert int(text(page, "#count")) == kept.sum()
     assert int(text(page, "#rejected")) == (~kept).sum()
@@ -80,7 +83,10 @@ def check_counts(page: Browser, folder: Path, threshold: float) -> None:
     for rank in (1, 2, 3):
         count = (kept & (spots == rank)).sum()
         assert int(text(page, f"td[data-spot='{rank}']")) == count
-        assert float(text(page, f"td[data-density='{rank}']")) == pytest.approx(count / 0.03, abs=0.006)
+        cells = page.run(
+            f"[...document.querySelectorAll(\"td[data-density='{rank}']\")].map(c => Number(c.textContent))"
+        )
+        assert cells == pytest.approx([count / 0.03, count / tissue_of[rank - 1]], abs=0.006)
     shown = page.run("[...document.querySelectorAll('#counted figure')].map(f => Number(f.dataset.p))")
     assert len(shown) == kept.sum()  # the case has fewer candidates than the gallery's bound
     assert shown == sorted(shown, reverse=True)
@@ -119,6 +125,14 @@ def test_gallery_by_keyboard(page: Browser, folder: Path) -> None:
     page.press("Escape")
     page.until("!document.getElementById('large').open")
     page.until("document.activeElement.matches('figure.veto')")
+    page.run("document.getElementById('threshold').focus()")
+    page.press("End")  # the program now counts none; what was struck out is not added for that
+    assert [text(page, "#count"), text(page, "#reviewed"), text(page, "#review-note")] == [
+        "0", "0", "after your review: 0 struck out, 0 added",
+    ]  # fmt: skip
+    page.run("document.getElementById('reset').click()")
+    assert int(text(page, "#reviewed")) == count - 1
+    page.run("document.querySelector('figure.veto').focus()")
     page.press("x")
     assert page.run("document.getElementById('review').hidden")
     assert int(text(page, "#count")) == count

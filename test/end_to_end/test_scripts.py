@@ -46,6 +46,7 @@ def call(project: Path, script: str, **environment: str) -> subprocess.Completed
         "TARGET",
         "DEVICE",
         "OUTPUT",
+        "API_METHOD",
     )
     clean = {name: value for name, value in os.environ.items() if name not in settings}
     clean |= {"PATH": f"{project}/bin:{os.environ['PATH']}", "CALLS": str(project / "calls")} | environment
@@ -73,6 +74,60 @@ def test_build_then_test_then_export(project: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("sha256") == 2
     assert len(list(project.glob("dist/*.tar.gz"))) == 2
+
+
+def test_an_image_that_serves(project: Path) -> None:
+    """The platform knows it by the label; without one it calls an image once for each case."""
+    assert call(project, "build.sh").returncode == 0
+    assert "api-method" not in calls(project)
+    assert call(project, "build.sh", API_METHOD="invoke").returncode == 0
+    assert "--build-arg API_METHOD=invoke --label org.grand-challenge.api-method=invoke" in calls(project)
+    refused = call(project, "build.sh", API_METHOD="rest")
+    assert (refused.returncode, "choose exec or invoke" in refused.stderr) == (1, True)
+
+
+def test_images_of_two_tags_have_two_archives(project: Path) -> None:
+    for tag in ("mitosis:gpu", "mitosis:cpu"):
+        assert call(project, "test.sh", SKIP_BUILD="1", IMAGE=tag).returncode == 0
+        assert call(project, "export.sh", IMAGE=tag).returncode == 0
+    names = sorted(path.name.rsplit("_", 2)[0] for path in project.glob("dist/mitosis*.tar.gz"))
+    assert names == ["mitosis_cpu", "mitosis_gpu"]
+
+
+def test_what_fails_now_is_not_exported_because_it_passed_before(project: Path) -> None:
+    assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
+    assert call(project, "test.sh", SKIP_BUILD="1", FAIL_RUN="1").returncode == 1
+    assert call(project, "export.sh").returncode == 1
+
+
+def test_the_check_sees_the_mounted_bundles_threshold(project: Path) -> None:
+    assert call(project, "test.sh", SKIP_BUILD="1").returncode == 0
+    runs = [line for line in calls(project).splitlines() if line.startswith("run ")]
+    assert len(runs) == 2
+    assert all(f"-v {project}/model:/opt/ml/model:ro" in line for line in runs)
+
+
+def test_an_image_of_a_changed_checkout_says_so(project: Path) -> None:
+    def commit() -> str:
+        assert call(project, "build.sh").returncode == 0
+        return calls(project).splitlines()[-2].split("--build-arg COMMIT=")[1].split()[0]
+
+    assert commit() == "unknown"
+    for arguments in (
+        ("init", "-q"),
+        ("add", "build.sh"),
+        ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"),
+    ):
+        subprocess.run(["git", "-C", project, *arguments], check=True)
+    assert len(clean := commit()) >= 7
+    (project / "build.sh").write_text((project / "build.sh").read_text() + "\n")
+    assert commit() == f"{clean}-dirty"
+    (project / "inner").mkdir()
+    for name in (*SCRIPTS, "image.sh", "pyproject.toml"):
+        shutil.copy(project / name, project / "inner" / name)
+    shutil.copytree(project / "model", project / "inner/model")
+    assert call(project / "inner", "build.sh", PATH=f"{project}/bin:{os.environ['PATH']}").returncode == 0
+    assert "COMMIT=unknown" in (project / "inner/calls").read_text()
 
 
 def test_a_failing_container_is_not_exported(project: Path) -> None:

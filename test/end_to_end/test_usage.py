@@ -24,6 +24,7 @@ def run(root: Path, *arguments: object, columns: int = 80) -> subprocess.Complet
         ((*DETECT, "a.png"), "^Error: Missing option '--output'"),
         ((*DETECT, "--output", "o", "a.png", "--hotspots", "-1"), "^Error: .*'--hotspots'.*1"),
         ((*DETECT, "--output", "o", "a.png", "--spacing", "fine"), "^Error: .*'--spacing'"),
+        ((*DETECT, "--output", "o", "a.png", "--hotspot-area", "inf"), "^Error: .*'--hotspot-area'"),
         ((*CLI, "detekt"), "^Error: No such command 'detekt'"),
         (("process.py", "--device", "abacus"), "^Error: .*'--device'"),
         (("process.py", "--spacings", "1"), "^Error: No such option"),
@@ -37,6 +38,10 @@ def test_the_last_line_is_the_message(root: Path, command: tuple[str, ...], mess
 
 def test_a_binary_configuration(root: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    result = run(root, *DETECT, "a.png", "--output", tmp_path, "--config", tmp_path / "c.yaml")
+    assert result.returncode == 2
+    assert "c.yaml: cannot be read as YAML" in result.stderr.splitlines()[-1]
+    (tmp_path / "c.yaml").write_text("overlap: 2024-13-45\n")
     result = run(root, *DETECT, "a.png", "--output", tmp_path, "--config", tmp_path / "c.yaml")
     assert result.returncode == 2
     assert "c.yaml: cannot be read as YAML" in result.stderr.splitlines()[-1]

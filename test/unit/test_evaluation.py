@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,36 @@ def test_the_origin_of_run_json_is_subtracted(tmp_path: Path) -> None:
         (tmp_path / "a/run.json").write_text(text)
         with pytest.raises(InputError, match=r"run\.json.*detect again"):
             evaluate(tmp_path, [labelled])
+
+
+def test_places_written_with_another_spacing_are_the_same_pixels(tmp_path: Path) -> None:
+    """1 % at 7,000 px is 17 um: without it, all would miss."""
+    labelled = replace(image("a", "one", 5), mitotic_figures_px=np.linspace(5000, 7000, 10).reshape(5, 2))
+    write_points(
+        tmp_path / "a/mitotic-figures.json",
+        Points(labelled.mitotic_figures_px * 0.2525e-3, np.ones(5, bool), np.ones(5)),
+    )
+    assert evaluate(tmp_path, [labelled]).total.tp == 0
+    (tmp_path / "a/run.json").write_text(json.dumps({"slide": {"spacing_um": [0.2525, 0.2525]}}))
+    assert evaluate(tmp_path, [labelled]).total == Counts(5, 0, 0)
+
+
+@pytest.mark.parametrize("spacing_um", [0, -0.25, 0.00025, float("nan"), 250])
+def test_a_spacing_that_no_microscope_gives_is_refused(tmp_path: Path, spacing_um: float) -> None:
+    content = document()
+    content["images"][1]["spacing_um"] = spacing_um
+    with pytest.raises(InputError, match=r"a\.json: image 8: its spacing_um is"):
+        read_labels(labels(tmp_path / "a.json", content))
+
+
+def test_images_are_named_and_there(tmp_path: Path) -> None:
+    content = document()
+    content["images"][1] |= {"file_name": 12, "split": 1}
+    assert len(read_labels(labels(tmp_path / "a.json", content), "test")) == 1
+    with pytest.raises(InputError, match=r"a\.json: image 8: its file_name 12"):
+        read_labels(labels(tmp_path / "a.json", content), "1")
+    with pytest.raises(InputError, match=r"a\.json: lists no image"):
+        read_labels(labels(tmp_path / "a.json", content | {"images": [], "annotations": []}))
 
 
 @pytest.mark.data

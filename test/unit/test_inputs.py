@@ -8,6 +8,7 @@ import pytest
 
 from mitosis.errors import InputError
 from mitosis.inputs import find_slides
+from mitosis.slide import open_slide
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -63,3 +64,45 @@ def test_one_slide_under_two_names_is_one(tmp_path: Path, monkeypatch: pytest.Mo
     given = [Path("a/one.tiff"), tmp_path / "a/one.tiff", Path("a/../a/one.tiff"), Path("link/one.tiff")]
     assert find_slides(given) == [Path("a/one.tiff")]
     assert find_slides([*given, Path("two.tiff")]) == [Path("a/one.tiff"), Path("two.tiff")]  # results of its own
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"path,n\n../a.png,M\xfcller\n", "is not UTF-8"),
+        (b"age\n7\n", "needs a header with a column 'path'"),
+        (b"patient,path\nP1,a.png\nP2,\n", "line 3 has no path"),
+        (b"patient,path\nP1\n", "line 2 has no path"),
+        (b'patient,path\n"P\n1"," "\n', "line 3 has no path"),
+        (b"path\n", "lists no slide"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(InputError, match=rf"list\.csv: .*{reason}"):
+        found(tmp_path, "list.csv")
+
+
+def test_blank_lines_of_a_manifest_are_none(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,n\na.png,1\n\nb.png,2\n\n")
+    assert found(tmp_path, "list.csv") == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300 + ".png", "cannot be reached"), ("nul\0.png", "cannot be reached|no such file")],  # by Python's version
+)
+def test_what_cannot_be_reached_fails_by_name(tmp_path: Path, name: str, reason: str) -> None:
+    assert found(tmp_path, name) == [name]
+    with pytest.raises(InputError, match=reason):
+        open_slide(tmp_path / name, 0.25)
+
+
+def test_a_folder_in_a_manifest(tmp_path: Path) -> None:
+    touch(tmp_path, "slides/a.png")
+    (tmp_path / "list.csv").write_text("path\nslides\n")
+    (only,) = find_slides([tmp_path / "list.csv"])
+    with pytest.raises(InputError, match=r"slides: is a folder; list its images instead"):
+        open_slide(only, 0.25)

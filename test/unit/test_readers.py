@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from mitosis.errors import InputError
 from mitosis.slide import open_slide
@@ -103,6 +104,23 @@ def test_only_what_is_upright_is_read(tmp_path: Path, pixels: NDArray[np.uint8],
             open_slide(tmp_path / "a.tif")
     else:  # 0 and 9 mean nothing, and some programs write them
         np.testing.assert_array_equal(read(tmp_path / "a.tif"), pixels)
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 9])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_only_pictures_that_are_upright_are_read(
+    tmp_path: Path, pixels: NDArray[np.uint8], orientation: int, suffix: str
+) -> None:
+    """A camera on the eyepiece writes EXIF; viewers turn the picture, and coordinates would be those of another."""
+    image, exif = Image.fromarray(pixels), Image.Exif()
+    exif[274] = orientation
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    if orientation in range(2, 9):
+        with pytest.raises(InputError, match=rf"a\.{suffix}: .*Orientation {orientation}\).*upright"):
+            open_slide(tmp_path / f"a.{suffix}", 0.25)
+    else:
+        with open_slide(tmp_path / f"a.{suffix}", 0.25) as slide:
+            assert (slide.height_px, slide.width_px) == pixels.shape[:2]
 
 
 @pytest.mark.parametrize("compressed", [True, False])

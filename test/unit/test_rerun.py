@@ -17,7 +17,7 @@ from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
 from mitosis.gpu import Device
 from mitosis.pipeline import Model
-from mitosis.provenance import bundle_settings, finished_result, settings
+from mitosis.provenance import bundle_settings, digest, finished_result, settings
 from mitosis.rerun import Record, read_record
 from mitosis.results import Options
 
@@ -129,8 +129,61 @@ def test_another_runtime_is_warned_of(record: Record, tmp_path: Path, caplog: py
     assert [text.getMessage().count("numbers may differ") for text in caplog.records] == [1, 1]
 
 
-def test_a_record_of_other_form_is_refused(tmp_path: Path) -> None:
-    for number, content in enumerate((b"[]", b'{"settings": []}', os.urandom(99))):
+def content_of(record: Record) -> dict[str, Any]:
+    """Return what a run.json of this record holds."""
+    then = {"image": {"bytes": record.image_bytes}, "choices": asdict(record.options), "version": record.version}
+    then |= {"config": record.config.model_dump(), "bundle": record.bundle}
+    return {"settings": then, "slide": {"path": str(record.image)}, "runtime": record.runtime, "files": record.files}
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_option_that_is_not_known_is_refused(record: Record, tmp_path: Path) -> None:
+    content = content_of(record)
+    content["settings"]["choices"]["stain_normalisation"] = True
+    with pytest.raises(InputError, match=r"other\.json: .*stain_normalisation.*another version"):
+        read_record(write(tmp_path / "other.json", content))
+
+
+def test_files_of_the_users_own_are_not_compared(
+    record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "new").mkdir()
+    for name in ("detections.csv", "notes.txt"):
+        (tmp_path / "new" / name).write_text(name)
+    with caplog.at_level(logging.INFO):
+        replace(record, files={"detections.csv": digest(tmp_path / "new/detections.csv")}).compare(tmp_path / "new")
+    assert "all 1 files are the same" in caplog.text
+
+
+def test_a_record_is_not_compared_with_itself(record: Record, tmp_path: Path) -> None:
+    record.check_apart([tmp_path / "elsewhere"])
+    with pytest.raises(InputError, match=r"holds the very run of .*choose another --output"):
+        record.check_apart([tmp_path / "elsewhere", tmp_path])
+
+
+def test_another_image_of_the_same_size_and_time_is_not_taken_for_it(bundle: Bundle, tmp_path: Path) -> None:
+    """As archives with one time for all files leave them: scan.tiff of another patient."""
+    found = []
+    for patient in ("A", "B"):
+        (tmp_path / patient).mkdir()
+        path = tmp_path / patient / "scan.tiff"
+        path.write_text(f"image of {patient}")
+        os.utime(path, (10**9, 10**9))
+        found.append(settings(path, Model(bundle, Config(), Named(), Named()), {}))  # type: ignore[arg-type]
+    assert found[0]["image"]["modified_ns"] == found[1]["image"]["modified_ns"]
+    assert found[0] != found[1]
+
+
+def test_a_record_of_other_form_is_refused(record: Record, tmp_path: Path) -> None:
+    written = content_of(record)
+    assert read_record(write(tmp_path / "good.json", written)) == replace(record, path=tmp_path / "good.json")
+    spoilt = (written | {"files": None}, written | {"settings": written["settings"] | {"bundle": {}}})
+    texts = (json.dumps(content).encode() for content in spoilt)
+    for number, content in enumerate((b"[]", b'{"settings": []}', os.urandom(99), *texts)):
         path = tmp_path / f"{number}.json"
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"{number}\.json: is no run\.json"):

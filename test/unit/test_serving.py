@@ -68,28 +68,44 @@ def test_a_failing_case_is_answered_and_the_next_one_served(error: Exception, st
         assert ask(f"{address}/health") == (200, {})
 
 
-def test_health_is_answered_during_a_case_and_cases_take_turns() -> None:
-    may_end, running, most, answers = Event(), [0], [0], []
+def test_during_a_case_health_is_answered_and_another_case_refused() -> None:
+    """A queued case, whose client may have gone, would remove the result of the one before."""
+    may_end, begun, answers = Event(), [0], []
 
     def process() -> None:
-        running[0] += 1
-        most[0] = max(most[0], running[0])
+        begun[0] += 1
         assert may_end.wait(30)
-        running[0] -= 1
 
     with served(process) as address:
-        clients = [Thread(target=lambda: answers.append(ask(f"{address}/invoke", "POST"))) for _ in range(3)]
-        for client in clients:
-            client.start()
-        while not running[0]:
+        client = Thread(target=lambda: answers.append(ask(f"{address}/invoke", "POST")))
+        client.start()
+        while not begun[0]:
             time.sleep(0.01)
         assert ask(f"{address}/health") == (200, {})
+        status, content = ask(f"{address}/invoke", "POST")
+        assert (status, content["error"][:12]) == (503, "another case")
         assert answers == []
         may_end.set()
-        for client in clients:
-            client.join(30)
-    assert answers == [(201, {})] * 3
-    assert most == [1]
+        client.join(30)
+        assert answers == [(201, {})]
+        assert ask(f"{address}/invoke", "POST") == (201, {})  # the next one is welcome at once
+    assert begun == [2]
+
+
+def test_a_client_that_gives_up_disturbs_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    may_end = Event()
+
+    def process() -> None:
+        assert may_end.wait(30)
+
+    with served(process) as address:
+        with pytest.raises(TimeoutError):
+            urlopen(Request(f"{address}/invoke", method="POST", data=b"{}"), timeout=0.2)
+        may_end.set()
+        while (status := ask(f"{address}/invoke", "POST")[0]) == 503:
+            time.sleep(0.01)
+        assert status == 201
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_other_addresses_are_not_found() -> None:

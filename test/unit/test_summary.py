@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mitosis.errors import InputError, MemoryFullError, MitosisError, OutputError, SpacingError
 from mitosis.results import Options
-from mitosis.summary import Summary, begin, concluded, to_csv
+from mitosis.summary import Summary, begin, concluded, summary_table, to_csv
 from mitosis.terminal import SlideProgress
 
 NOTHING = {
@@ -54,6 +55,19 @@ def test_the_end_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SpacingError):  # a lone slide's own error, with its exit code
         concluded(SLIDES[3:], tmp_path)
     assert (tmp_path / "summary.csv").read_text() == to_csv(SLIDES[3:])
+
+
+def test_slides_are_told_apart_at_80_columns() -> None:
+    names = [f"TCGA-CR-7395-01A-01-TS1-{letter}.svs" for letter in "ABC"]
+    reason = InputError("has I;16 pixels, not 8-bit RGB; save it as 8-bit RGB and name it with --spacing 0.25")
+    failed = Summary("TCGA-CR-7395-01A-01-TS1-D.svs", error=reason)
+    printed = io.StringIO()
+    Console(width=80, file=printed).print(summary_table([*(Summary.of(name, SOME) for name in names), failed]))
+    lines = [line.split("│") for line in printed.getvalue().splitlines() if line.startswith("│")]
+    shown = "".join(cells[1].strip() for cells in lines)
+    assert all(name in shown for name in names)
+    assert "--spacing" in "".join(cells[-2].strip() for cells in lines)
+    assert "…" not in printed.getvalue()
 
 
 @pytest.mark.parametrize(
