@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -75,7 +76,8 @@ def concluded(summaries: list[Summary], output: Path) -> list[Summary]:
     where only some are the input's fault. Raises OutputError where the table cannot be written.
     """
     failed = [s.error for s in summaries if s.error]
-    write_whole(output / SUMMARY_NAME, to_csv(summaries).encode(errors="backslashreplace"))
+    text = to_csv(summaries).encode(errors="backslashreplace")
+    write_whole(output / SUMMARY_NAME, text if text.isascii() else codecs.BOM_UTF8 + text)  # or Excel takes it for ANSI
     if len(failed) == 1 and len(summaries) == 1:
         raise failed[0]
     console.print(summary_table(summaries))

@@ -97,6 +97,15 @@ def test_no_older_table_stays_when_a_command_begins(tmp_path: Path) -> None:
         begin(tmp_path / "file")
 
 
+def test_a_spreadsheet_reads_names_as_they_are(tmp_path: Path) -> None:
+    """Excel takes a file of UTF-8 for the local code page unless it begins with the mark for that."""
+    concluded([Summary.of("plain.svs", SOME)], tmp_path)
+    assert (tmp_path / "summary.csv").read_bytes().startswith(b"slide,")
+    concluded([Summary.of("Präparat µ.svs", SOME)], tmp_path)
+    assert (tmp_path / "summary.csv").read_bytes().startswith(b"\xef\xbb\xbfslide,")
+    assert "Präparat µ.svs" in (tmp_path / "summary.csv").read_text(encoding="utf-8-sig")
+
+
 def test_names_are_no_markup(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Brackets stay as they are, in the table and beside the bars; a name that is not UTF-8 is written so as to be."""
     concluded([Summary.of(name, SOME) for name in ("a[b].svs", "c[/d].svs", ":x:.svs", "caf\udce9.svs")], tmp_path)
@@ -107,7 +116,7 @@ def test_names_are_no_markup(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     err = capfd.readouterr().err
     for name in ("a[b].svs", "c[/d].svs", ":x:.svs"):
         assert name in err
-    names = [line["slide"] for line in csv.DictReader((tmp_path / "summary.csv").open(encoding="utf-8"))]
+    names = [line["slide"] for line in csv.DictReader((tmp_path / "summary.csv").open(encoding="utf-8-sig"))]
     assert names == ["a[b].svs", "c[/d].svs", ":x:.svs", "caf\\udce9.svs"]
 
 
