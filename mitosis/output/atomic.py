@@ -62,4 +62,6 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be removed ({one_line(error)}); choose a writable --output") from error
+        raise OutputError(
+            f"{path}: cannot be removed ({one_line(error)}); choose a folder that can be written to"
+        ) from error

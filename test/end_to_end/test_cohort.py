@@ -18,7 +18,7 @@ import mitosis.results
 from mitosis import detect as detect_slide
 from mitosis import load_model, open_slide
 from mitosis.detections import centres_px
-from mitosis.errors import InputError, OutputError
+from mitosis.errors import OutputError, UnexpectedError
 from mitosis.inputs import find_slides
 from mitosis.results import Options, process_slides
 
@@ -133,7 +133,7 @@ def test_any_error_of_a_slide_stops_nothing(
         return real(slide)
 
     monkeypatch.setattr(mitosis.results, "find_tissue", fails)
-    with pytest.raises(InputError, match=r"1 of 3 images failed.*unexpected KeyError: 'no such tag'"):
+    with pytest.raises(UnexpectedError, match=r"1 of 3 images failed.*unexpected KeyError: 'no such tag'"):
         process_slides(find_slides([slides]), tmp_path, load_model(root / "model"), Options())
     assert [line["status"] for line in summary(tmp_path)] == ["done", "failed", "done"]
 

@@ -1,6 +1,7 @@
 """What the platform demands of the process beside the result: memory, places, signals, the model folder, serving."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -146,14 +147,16 @@ def serving(root: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes],
         port = probe.getsockname()[1]
     arguments = command(root, "--serve", "--port", port, "--input", folder / "case", "--output", folder / "out")
     with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
-        for _ in range(600):
-            try:
-                assert ask(f"http://127.0.0.1:{port}/health") == 200
-                break
-            except URLError:
-                time.sleep(0.1)
-        yield process, f"http://127.0.0.1:{port}"
-        process.terminate()
+        try:
+            for _ in range(600):
+                try:
+                    assert ask(f"http://127.0.0.1:{port}/health") == 200
+                    break
+                except URLError:
+                    time.sleep(0.1)
+            yield process, f"http://127.0.0.1:{port}"
+        finally:  # or a test that fails would wait for ever
+            process.terminate()
         assert process.wait(60) == TERMINATED
 
 
@@ -183,6 +186,7 @@ def test_serving(root: Path, tmp_path: Path) -> None:
         assert ask(f"{address}/invoke", "POST") == 422
         assert not list((tmp_path / "out").iterdir())
         assert ask(f"{address}/other", "POST") == 404
+        shutil.rmtree(tmp_path / "case")
         make_case(tmp_path / "case")
         assert ask(f"{address}/invoke", "POST") == 201
         (tmp_path / "case/inputs.json").unlink()

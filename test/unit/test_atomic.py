@@ -30,9 +30,9 @@ def test_everybody_may_read_it(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(OutputError, match="choose a writable"):
+    with pytest.raises(OutputError, match="choose a folder that can be written to"):
         write_whole(tmp_path / "a/b.json", b"")
-    with pytest.raises(OutputError, match="choose a writable"):
+    with pytest.raises(OutputError, match="choose a folder that can be written to"):
         remove(tmp_path / "a/b.json")
     for folder in (tmp_path / "a", tmp_path / "a/b"):
         with pytest.raises(OutputError, match=r"/a.*choose a writable"):
