@@ -27,7 +27,7 @@ from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
 from training.networks.yolo11 import architecture_name
-from training.warm_start import save_parameters
+from training.warm_start import mean_with_bundle, save_parameters
 
 OPSET = 17
 SMALL = 1024  # initialisers with fewer values stay in single precision: biases and norms cost nothing
@@ -135,6 +135,9 @@ def main(
         Path | None, typer.Option(help="Folder that was trained on; its windows.json says what it is")
     ] = None,
     start: Annotated[Path | None, typer.Option(help="The bundle that the training started from, if any")] = None,
+    mean_with: Annotated[
+        Path | None, typer.Option(help="A bundle that the training started from: the mean of both detectors is written")
+    ] = None,
     about_data: Annotated[
         str | None, typer.Option("--training-data", help="What was trained on, in words; in place of --data, --start")
     ] = None,
@@ -147,8 +150,12 @@ def main(
     partial.mkdir(parents=True)
     saved = torch.load(run / "detector.pt", map_location="cpu", weights_only=True)
     classifier, architecture = load_classifier(run)
-    save_parameters(partial, {"detector": saved["average"], "classifier": classifier.state_dict()})
-    detector = RawCandidates(load_detector(run).to(memory_format=torch.contiguous_format).fuse(verbose=False))
+    model, weights = load_detector(run), saved["average"]
+    if mean_with:
+        weights = mean_with_bundle(weights, mean_with, "detector")
+        model.load_state_dict(weights)
+    save_parameters(partial, {"detector": weights, "classifier": classifier.state_dict()})
+    detector = RawCandidates(model.to(memory_format=torch.contiguous_format).fuse(verbose=False))
     export_onnx(detector, (1, 3, TILE_PX, TILE_PX), partial / "detector.onnx")
     export_onnx(MeanOfViews(classifier), (1, 3, INPUT_PX, INPUT_PX), partial / "classifier.onnx")
     for file in ("detector.onnx", "classifier.onnx"):

@@ -34,6 +34,32 @@ def save_parameters(folder: Path, networks: dict[Stage, dict[str, Tensor]]) -> N
     (folder / FILE_NAME).chmod(0o644)  # it comes as 0600, which the image's user cannot copy
 
 
+def mean_with_bundle(state: dict[str, Tensor], bundle: Path, stage: Stage) -> dict[str, Tensor]:
+    """Return the mean of a network's weights and buffers and those of a bundle's: of two parts of one training.
+
+    Both lie in one basin, since the later part began where the earlier ended; their mean lies nearer to its middle.
+
+    Raises BundleError when the bundle has no parameters, or those of another network.
+    """
+    other = read_parameters(bundle, stage)
+    if {name: value.shape for name, value in other.items()} != {name: value.shape for name, value in state.items()}:
+        raise BundleError(f"{bundle}: its {stage} is another network; name a bundle that this training started from")
+    return {
+        name: ((value.float() + other[name].float()) / 2).to(value.dtype) if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+
+
+def read_parameters(bundle: Path, stage: Stage) -> dict[str, Tensor]:
+    """Read the state dict of one of a bundle's networks; raises BundleError where it has none."""
+    path = bundle / FILE_NAME
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; a bundle that `training.export` wrote has it")
+    return {
+        name.removeprefix(f"{stage}."): value for name, value in load_file(path).items() if name.startswith(f"{stage}.")
+    }
+
+
 def start_from_bundle(model: nn.Module, bundle: Path, stage: Stage) -> float:
     """Give ``model`` the weights that a bundle's network has in common with it; other parts stay random.
 
@@ -45,12 +71,7 @@ def start_from_bundle(model: nn.Module, bundle: Path, stage: Stage) -> float:
     Raises BundleError when the bundle has no parameters to train on, or those of another size.
 
     """
-    path = bundle / FILE_NAME
-    if not path.is_file():
-        raise BundleError(f"{path}: missing; a bundle that `training.export` wrote has it")
-    saved = {
-        name.removeprefix(f"{stage}."): value for name, value in load_file(path).items() if name.startswith(f"{stage}.")
-    }
+    saved, path = read_parameters(bundle, stage), bundle / FILE_NAME
     state = model.state_dict()
     shared = {name: value.to(state[name].dtype) for name, value in saved.items() if name in state}
     for name, value in shared.items():

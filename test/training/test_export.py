@@ -1,5 +1,6 @@
 """From torch to the bundle: the exported networks give torch's numbers."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from training.export import main as export
 from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
 from training.networks.yolo11 import MitosisDetector
-from training.warm_start import start_from_bundle
+from training.warm_start import read_parameters, start_from_bundle
 
 BOX_TOLERANCE_PX = 0.35  # from half-precision storage; random weights, which are worse than trained ones
 SCORE_TOLERANCE = 1e-3
@@ -96,3 +97,20 @@ def test_only_a_bundle_is_replaced(run: Path, tmp_path: Path) -> None:
     assert kept.read_text() == "years of work"
     export(run, run / "model", about_data="in words")
     assert read_bundle(run / "model").description.training_data == "in words"
+
+
+def test_the_mean_of_two_parts_of_a_training(run: Path, tmp_path: Path) -> None:
+    """Weights and buffers are averaged, in the network and in the parameters to train on."""
+    torch.manual_seed(1)
+    later = MitosisDetector("improved", "n").state_dict()
+    torch.save({"variant": "improved", "scale": "n", "average": later}, tmp_path / "detector.pt")
+    shutil.copy(run / "classifier.pt", tmp_path)
+    export(tmp_path, tmp_path / "mean", mean_with=run / "model")
+    earlier, mean = read_parameters(run / "model", "detector"), read_parameters(tmp_path / "mean", "detector")
+    for name in ("model.0.conv.weight", "model.0.bn.running_mean"):
+        torch.testing.assert_close(mean[name].float(), (earlier[name].float() + later[name]) / 2, atol=1e-3, rtol=1e-3)
+    assert (tmp_path / "mean/detector.onnx").read_bytes() != (run / "model/detector.onnx").read_bytes()
+    torch.save({"variant": "stock", "scale": "n", "average": MitosisDetector("stock", "n").state_dict()},
+               tmp_path / "detector.pt")  # fmt: skip
+    with pytest.raises(BundleError, match="another network"):
+        export(tmp_path, tmp_path / "other", mean_with=run / "model")
