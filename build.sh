@@ -26,7 +26,7 @@ case "${TARGET:-runtime}" in
   export) arguments+=(--target export --output "type=local,dest=${OUTPUT:-runs/default/model}") ;;
   *) arguments+=(--target "${TARGET:-runtime}" -t "$image") ;;
 esac
-chmod -R a+rX process.py mitosis resources "$bundle" 2>/dev/null || true # the image's user is another: umask 077 would lock it out
+chmod -R a+rX process.py mitosis resources training "$bundle" 2>/dev/null || true # the image's user is another: umask 077 would lock it out
 read -ra further <<<"${BUILD_ARGS:-}"
 case "$builder" in
   buildah) command=(buildah bud --format docker) ;;

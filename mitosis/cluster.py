@@ -71,7 +71,7 @@ class Recipe:
     ) -> Self:
         """Describe a bundle that lies here; raises BundleError."""
         description = read_bundle(folder).description
-        return cls(folder.absolute(), description, device, config, precision, cache=cache)
+        return cls(folder.absolute(), description, device, config, precision, cache=cache.absolute() if cache else None)
 
     def load(self, threads: int) -> Model:
         """Load the model; raises BundleError, RuntimeUnavailableError."""

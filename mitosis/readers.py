@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,7 +227,7 @@ def read_picture(path: Path) -> Source:
         with Image.open(path) as image:
             if image.width * image.height > PICTURE_PX:
                 raise InputError(f"{path}: too large to decode whole; convert it to a tiled TIFF")
-            if (turned := image.getexif().get(ORIENTATION, 1)) in range(2, 9):
+            if (turned := orientation(image)) in range(2, 9):
                 raise InputError(f"{path}: is stored rotated or mirrored (Orientation {turned}); save it upright")
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"{path}: has {image.mode} pixels, not 8-bit RGB; save it as 8-bit RGB")
@@ -239,6 +240,14 @@ def read_picture(path: Path) -> Source:
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be decoded ({one_line(error)[:120]}); copy the file again") from error
     return Source(name, [Level(to_rgb(pixels), 1.0)], spacing)
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how a picture is stored by its EXIF, 1 where that does not say or is damaged: the pixels are fine."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except (SyntaxError, struct.error, ValueError, TypeError, LookupError, OSError):
+        return 1
 
 
 def jpeg_pixels(path: Path) -> RGB | None:

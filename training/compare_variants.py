@@ -83,7 +83,7 @@ def every(variant: Variant) -> list[Scored]:
 def load_stage_1(bundle: Path, variant: str, config: Config) -> Model:
     """Load a bundle as stage 1 alone; raises InputError where it is not of the variant that its line speaks of."""
     model = load_model(bundle, config=config)
-    if (found := model.bundle.description.detector.architecture).split()[1:] != [variant]:
+    if (found := model.bundle.description.detector.architecture).split()[1:2] != [variant]:
         raise InputError(f"{bundle}: its detector is {found}, not {variant}; name another bundle")
     return stage_1_alone(model)
 

@@ -219,26 +219,19 @@ class Patches:
             writer.writerows(self.rows)
 
 
-class WholeImages:
-    """Images of val and test that stay as they are: named by their path, linked where two share a file's name.
+def whole_image(slide: LabelledSlide, folder: Path) -> str:
+    """Return the whole path of an image that stays as it is, for the label file: its own, or that of a link to it.
 
-    What is found on an image is kept under its file's name, so that ``train/a.png`` and ``val/a.png`` need two.
+    What is found on an image is kept under its file's name, so that ``train/a.png`` and ``val/a.png`` need two: a file
+    that is not called as its slide is gets a link in ``folder`` that is. ``check_names`` holds those apart.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.stems = folder.resolve(), set[str]()
-
-    def name_of(self, slide: LabelledSlide) -> str:
-        """Return the whole path for the label file: the image's own, or that of a link to it."""
-        path = slide.path.resolve()
-        if path.stem not in self.stems:
-            self.stems.add(path.stem)
-            return str(path)
-        link = self.folder / f"{slide.name}{path.suffix}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path)
-        self.stems.add(slide.name)
-        return str(link)
+    path = slide.path.resolve()
+    if path.stem == slide.name:
+        return str(path)
+    link = folder.resolve() / f"{slide.name}{path.suffix}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return str(link)
 
 
 def check_names(slides: list[LabelledSlide]) -> None:
@@ -298,7 +291,6 @@ def main(
     for folder in ("windows", "frames", "patches"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     windows, frames, patches = Labels(), Labels(), Patches(output)
-    whole = WholeImages(output / "frames")
     cutter = Cutter(empty_share, np.random.default_rng(seed))
     for slide in track(found, "slides"):
         split = splits[slide.case]
@@ -312,7 +304,8 @@ def main(
             elif split == "val" and not grid.stays_whole():
                 cutter.cut(grid, frames_of(*grid.size_px), slide, split, output / "frames", frames)
             else:
-                frames.add(whole.name_of(slide), slide, split, image.spacing.x_um, grid.level_0_points(slide.objects))
+                points, path = grid.level_0_points(slide.objects), whole_image(slide, output / "frames")
+                frames.add(path, slide, split, image.spacing.x_um, points)
     trained = sum(split == "train" for split in splits.values())
     name = name or (source.resolve().name if source.is_dir() else source.stem)
     description = f"{name} ({trained} training cases)"

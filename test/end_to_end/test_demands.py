@@ -89,11 +89,12 @@ def test_an_image_built_for_it_serves_without_arguments(root: Path, tmp_path: Pa
     environment = os.environ | {"MITOSIS_API_METHOD": "invoke"}
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        while "runtime" not in process.stderr.readline():
-            pass
-        with pytest.raises(subprocess.TimeoutExpired):  # an empty folder ends a run, and keeps no service waiting
-            process.wait(1)
-        process.terminate()
+        try:
+            assert any("runtime" in line for line in process.stderr)
+            with pytest.raises(subprocess.TimeoutExpired):  # an empty folder ends a run, and keeps no service waiting
+                process.wait(1)
+        finally:
+            process.terminate()
         assert process.wait(60) == TERMINATED
 
 

@@ -47,6 +47,9 @@ def call(project: Path, script: str, **environment: str) -> subprocess.Completed
         "DEVICE",
         "OUTPUT",
         "API_METHOD",
+        "DIST",
+        "SKIP_BUILD",
+        "MEMORY",
     )
     clean = {name: value for name, value in os.environ.items() if name not in settings}
     clean |= {"PATH": f"{project}/bin:{os.environ['PATH']}", "CALLS": str(project / "calls")} | environment
@@ -82,6 +85,8 @@ def test_an_image_that_serves(project: Path) -> None:
     assert "api-method" not in calls(project)
     assert call(project, "build.sh", API_METHOD="invoke").returncode == 0
     assert "--build-arg API_METHOD=invoke --label org.grand-challenge.api-method=invoke" in calls(project)
+    assert call(project, "test.sh", API_METHOD="invoke").returncode == 0
+    assert "-e MITOSIS_API_METHOD=exec" in calls(project).splitlines()[-1]  # as a server it would never end
     refused = call(project, "build.sh", API_METHOD="rest")
     assert (refused.returncode, "choose exec or invoke" in refused.stderr) == (1, True)
 

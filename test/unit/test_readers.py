@@ -123,6 +123,14 @@ def test_only_pictures_that_are_upright_are_read(
             assert (slide.height_px, slide.width_px) == pixels.shape[:2]
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbagegarbage", b"Exif\0\0II*\0"])
+def test_damaged_exif_costs_no_picture(tmp_path: Path, pixels: NDArray[np.uint8], exif: bytes) -> None:
+    for suffix in ("jpg", "png"):
+        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=exif)
+        with open_slide(tmp_path / f"a.{suffix}", 0.25) as slide:
+            assert (slide.height_px, slide.width_px) == pixels.shape[:2]
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize(
     ("share", "expected"),
