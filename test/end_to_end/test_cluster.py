@@ -91,11 +91,16 @@ def table(err: str) -> list[list[str]]:
 
 
 def kill_at_work(cluster: Cluster, victim: str, process: subprocess.Popen[str], output: Path) -> None:
-    """SIGKILL a worker while it has a slide, after the first slide of all is finished."""
+    """SIGKILL a worker that has just begun a slide, after the first slide of all is finished."""
+    before: set[str] = set()
     with Client(cluster.address, set_as_default=False) as client:
         workers = {about["name"]: address for address, about in client.scheduler_info(n_workers=-1)["workers"].items()}
-        while not (list(output.glob("*/run.json")) and client.processing()[workers[victim]]):
+        while True:
             assert process.poll() is None, process.communicate()[1]
+            now = set(client.processing()[workers[victim]])
+            if now - before and list(output.glob("*/run.json")):
+                break
+            before = now
             time.sleep(0.02)
         cluster.processes[victim].send_signal(signal.SIGKILL)
         cluster.processes[victim].wait()
