@@ -63,7 +63,7 @@ def process(folder: Path, output: Path, model: Model, spacing_um: float | None) 
     ``spacing_um`` is for images that state none; SpacingError where one states another.
     """
     if (folder / "inputs.json").exists():
-        process_case(case_image(folder), output / FILE_NAME, model, fallback(spacing_um))
+        process_one(folder, output, model, spacing_um)
     else:
         process_slides(images_in(folder), output, model, Options(spacing_um=spacing_um))
 

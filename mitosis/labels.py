@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mitosis.config import one_line
 from mitosis.errors import InputError
-from mitosis.spacing import PLAUSIBLE_UM
+from mitosis.spacing import PLAUSIBLE_UM, is_plausible
 
 MITOTIC_NAME, LOOK_ALIKE_NAME = "mitotic figure", "not mitotic figure"
 ALIASES = {
@@ -86,7 +86,7 @@ def checked_name(path: Path, image: dict[str, Any]) -> str:
 def checked_spacing(path: Path, image: dict[str, Any]) -> float:
     """Return an image's micrometres per pixel; raises InputError where no microscope gives them."""
     spacing_um = float(image["spacing_um"])
-    if not PLAUSIBLE_UM[0] <= spacing_um <= PLAUSIBLE_UM[1]:
+    if not is_plausible(spacing_um):
         raise InputError(
             f"{path}: image {image['id']}: its spacing_um is {spacing_um:g}, outside "
             f"{PLAUSIBLE_UM[0]}..{PLAUSIBLE_UM[1]}; state micrometres per pixel"

@@ -159,9 +159,13 @@ def check_one_plane(path: Path, file: tifffile.TiffFile) -> None:
     planes = math.prod(series.shape) // math.prod(page.shape) + sum(s.shape == series.shape for s in file.series[1:])
     if planes > 1:
         raise InputError(f"{path}: is a stack of {planes} planes; save the plane to be looked at alone")
-    turned = page.tags.valueof("Orientation", 1)
-    if turned in range(2, 9):
-        raise InputError(f"{path}: is stored rotated or mirrored (Orientation {int(turned)}); save it upright")
+    check_upright(path, page.tags.valueof("Orientation", 1))
+
+
+def check_upright(path: Path, orientation: int) -> None:
+    """Refuse what is stored turned or mirrored, numbered as TIFF and EXIF do: places would be another picture's."""
+    if orientation in range(2, 9):
+        raise InputError(f"{path}: is stored rotated or mirrored (Orientation {int(orientation)}); save it upright")
 
 
 def check_colours(path: Path, page: tifffile.TiffPage) -> None:
@@ -227,8 +231,7 @@ def read_picture(path: Path) -> Source:
         with Image.open(path) as image:
             if image.width * image.height > PICTURE_PX:
                 raise InputError(f"{path}: too large to decode whole; convert it to a tiled TIFF")
-            if (turned := orientation(image)) in range(2, 9):
-                raise InputError(f"{path}: is stored rotated or mirrored (Orientation {turned}); save it upright")
+            check_upright(path, exif_orientation(image))
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"{path}: has {image.mode} pixels, not 8-bit RGB; save it as 8-bit RGB")
             spacing = dpi_spacing(image.info.get("dpi"))
@@ -242,7 +245,7 @@ def read_picture(path: Path) -> Source:
     return Source(name, [Level(to_rgb(pixels), 1.0)], spacing)
 
 
-def orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """Return how a picture is stored by its EXIF, 1 where that does not say or is damaged: the pixels are fine."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from html import unescape
@@ -61,10 +60,15 @@ def checked(path: Path, found: Spacing | None, given_um: float | None) -> Spacin
     return found
 
 
+def is_plausible(um: float) -> bool:
+    """Tell whether a microscope gives so many micrometres per pixel; NaN is none."""
+    return PLAUSIBLE_UM[0] <= um <= PLAUSIBLE_UM[1]
+
+
 def objection(found: Spacing) -> str | None:
     """Say why a spacing is not to be believed, and what to do; None where it is."""
     for value in (found.x_um, found.y_um):
-        if not (math.isfinite(value) and PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]):
+        if not is_plausible(value):
             return (
                 f"its spacing of {value:g} um per pixel ({found.source}) is not between {PLAUSIBLE_UM[0]} and "
                 f"{PLAUSIBLE_UM[1]}; pass the right one with --spacing UM"

@@ -137,9 +137,8 @@ def test_sigterm_leaves_nothing(image: str, tmp_path: Path) -> None:
 def test_invoke(image: str, root: Path, tmp_path: Path) -> None:
     """The server answers over the container's own loopback: one case well, then one that is broken."""
     drawn_case(root, tmp_path)
-    with running(
-        image, tmp_path, options=("-e", "MITOSIS_API_METHOD=invoke")
-    ) as name:  # as API_METHOD=invoke builds it
+    serving = ("-e", "MITOSIS_API_METHOD=invoke")  # as API_METHOD=invoke builds it
+    with running(image, tmp_path, serving) as name:
         for _ in range(300):
             first = engine("exec", name, PYTHON, "-c", INVOKE)
             if first.returncode == 0:
