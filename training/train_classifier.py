@@ -142,7 +142,8 @@ class Training:
 def crop_batches(data: Path, run: Path, profile: ClassifierProfile, seed: int, workers: int) -> Iterator[list[Tensor]]:
     """Draw batches of crops and classes in the background, for ever."""
     stream = CropStream(load_pools(data, run), profile, seed)
-    return iter(DataLoader(stream, profile.batch, num_workers=workers, prefetch_factor=4 if workers else None))
+    prefetch, pin = 4 if workers else None, torch.cuda.is_available()
+    return iter(DataLoader(stream, profile.batch, num_workers=workers, prefetch_factor=prefetch, pin_memory=pin))
 
 
 def main(

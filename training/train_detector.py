@@ -3,9 +3,11 @@
     python -m training.train_detector --data DATA --run runs/paper --scale x
     torchrun --nproc-per-node 8 -m -- training.train_detector --data DATA --run runs/paper --scale x
     python -m training.train_detector --data ../shared/data --run runs/first --profile cpu --hours 0.5
+    python -m training.train_detector --data ../shared/data --run runs/small --profile gpu --teacher runs/large
 
 Under torchrun every process takes its share of the batch on its own GPU (or CPU) and the first one writes. Resumes from
-the run's checkpoint when started again with the same arguments. Run on CPUs by us, with one and with two processes.
+the run's checkpoint when started again with the same arguments. Run by us on CPUs, with one and with two processes, and
+on one GPU.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ from torch.utils.data import DataLoader
 from mitosis.bundle import read_bundle
 from training.data.images import load_patches, load_windows
 from training.data.tiles import TileStream, collate
+from training.mine_candidates import load_detector
+from training.networks.losses import distillation_loss
 from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
 from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
 from training.warm_start import start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
+TAUGHT = 0.5  # share of the class loss that compares with teachers rather than labels, where there are any
 SAVE_EVERY = 100  # steps
 REPORT_EVERY = 20
 
@@ -45,6 +50,7 @@ class Processes:
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.backends.cudnn.benchmark = True  # tiles have two sizes in all a run
         if self.count > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
@@ -68,14 +74,34 @@ class Processes:
 
 def batches(stream: TileStream, batch: int, workers: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Draw batches in the background; the windows are shared with the workers, not copied."""
-    prefetch = 4 if workers else None
-    return iter(DataLoader(stream, batch, num_workers=workers, collate_fn=collate, prefetch_factor=prefetch))
+    prefetch, pin = 4 if workers else None, torch.cuda.is_available()
+    return iter(
+        DataLoader(stream, batch, num_workers=workers, collate_fn=collate, prefetch_factor=prefetch, pin_memory=pin)
+    )
+
+
+class Teachers:
+    """Trained detectors of any variant and scale, whose mean opinion of a tile a smaller one learns from."""
+
+    def __init__(self, runs: list[Path], device: torch.device) -> None:
+        self.models = [load_detector(run).to(device) for run in runs]
+
+    def __bool__(self) -> bool:
+        return bool(self.models)
+
+    @torch.no_grad()
+    def probabilities(self, tiles: Tensor) -> Tensor:
+        """Return the mean probability of a mitotic figure at each anchor, (B, 1, A), of tiles (B, 3, H, W)."""
+        with torch.autocast(tiles.device.type, torch.bfloat16):
+            scores = [model(tiles)[1]["scores"] for model in self.models]
+        return torch.stack([s.float().sigmoid() for s in scores]).mean(0)
 
 
 def train_step(
     network: nn.Module,
     model: MitosisDetector,
     optimiser: torch.optim.Optimizer,
+    teachers: Teachers,
     tiles: Tensor,
     labels: dict[str, Tensor],
 ) -> float:
@@ -90,20 +116,26 @@ def train_step(
         "scores": raw["scores"].float(),
         "feats": [f.float() for f in raw["feats"]],
     }
-    loss, _ = model.loss(labels, predictions)
+    (box, classes, distribution), _ = model.loss(labels, predictions)  # summed over tiles
+    if teachers:
+        taught = distillation_loss(predictions["scores"], teachers.probabilities(x)) * model.args.cls * len(tiles)
+        classes = (1 - TAUGHT) * classes + TAUGHT * taught
+    loss = box + classes + distribution
     optimiser.zero_grad(set_to_none=True)
-    loss.sum().backward()
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
     optimiser.step()
-    return float(loss.detach().sum()) / len(tiles)
+    return float(loss.detach()) / len(tiles)
 
 
 class Training:
     """A run under way: the network, its averages and where in the schedule it is."""
 
-    def __init__(self, model: MitosisDetector, profile: DetectorProfile, hours: float, saved: State | None) -> None:
+    def __init__(
+        self, model: MitosisDetector, teachers: Teachers, profile: DetectorProfile, hours: float, saved: State | None
+    ) -> None:
         """Begin, or take up the run of a checkpoint."""
-        self.model, self.profile, self.step = model, profile, 0
+        self.model, self.teachers, self.profile, self.step = model, teachers, profile, 0
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=profile.learning_rates[0], weight_decay=profile.weight_decay
         )
@@ -130,7 +162,7 @@ class Training:
     def learn(self, network: nn.Module, tiles: Tensor, labels: dict[str, Tensor], progress: float) -> float:
         """Take one step at the schedule's rate; ``network`` is the model or wraps it. Returns the loss per tile."""
         set_rate(self.optimiser, self.step, self.profile.warm_up_steps, progress, self.profile.learning_rates)
-        loss = train_step(network, self.model, self.optimiser, tiles, labels)
+        loss = train_step(network, self.model, self.optimiser, self.teachers, tiles, labels)
         self.average.update(self.model)
         self.step += 1
         return loss
@@ -176,6 +208,9 @@ def main(
     start: Annotated[
         Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="A finished run of a larger detector to learn from; may be repeated")
+    ] = None,
     seed: int = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw tiles, for each that trains")] = 2,
 ) -> None:
@@ -193,7 +228,8 @@ def main(
         print(f"{start_from_bundle(model, start, 'detector'):.0%} of the parameters from {start}", flush=True)
     if saved and (saved["variant"], saved["scale"]) != (variant, scale):
         raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
-    training = Training(model.to(processes.device), settings, hours, saved)
+    teachers = Teachers(teacher or [], processes.device)
+    training = Training(model.to(processes.device), teachers, settings, hours, saved)
     network, recent = processes.wrap(model), 0.0
     source = Source(data, settings, seed, processes, workers)
     about = {"variant": variant, "scale": scale, "seed": seed}

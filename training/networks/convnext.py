@@ -28,8 +28,8 @@ class MatmulDepthwise(nn.Conv2d):
     """A depth-wise convolution that trains as one matrix product per channel on maps of up to ``LARGEST_PX`` pixels.
 
     On a CPU the gradient of a 7 x 7 depth-wise convolution takes longer than the rest of the network. On 16 x 16 pixels
-    the convolution is a 256 x 256 matrix, and a batch of matrix products is what the CPU is best at. Parameters,
-    numbers and the exported graph are those of ``nn.Conv2d``.
+    the convolution is a 256 x 256 matrix, and a batch of matrix products is what the CPU is best at. On a GPU it stays
+    a convolution. Parameters, numbers and the exported graph are those of ``nn.Conv2d``.
     """
 
     LARGEST_PX = 256
@@ -40,13 +40,13 @@ class MatmulDepthwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
-        if not self.training or height * width > self.LARGEST_PX or self.bias is None:
+        if not self.training or x.is_cuda or height * width > self.LARGEST_PX or self.bias is None:
             return super().forward(x)
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
             taps = self.weight.to(dtype).reshape(channels, -1) @ taps_to_matrix(
                 self.kernel_size[0], height, width, dtype
-            ).to(x.device)
+            )
             matrix = taps.view(channels, height * width, height * width)
             rows = x.to(dtype).permute(1, 0, 2, 3).reshape(channels, batch, height * width)
             out = torch.bmm(rows, matrix).view(channels, batch, height, width).permute(1, 0, 2, 3)

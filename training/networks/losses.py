@@ -1,4 +1,4 @@
-"""Stage 2's loss: ``L = L_focal + lambda L_contrastive`` (the paper's equations 1 to 3)."""
+"""Stage 2's loss, ``L = L_focal + lambda L_contrastive`` (the paper's equations 1 to 3), and stage 1's distillation."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def contrastive_loss(features: Tensor, target: Tensor, temperature: float = TEMP
 def classifier_loss(logits: Tensor, features: Tensor, target: Tensor, contrastive: float = LAMBDA) -> Tensor:
     """Equation 1 with the paper's constants; ``contrastive`` is its lambda."""
     return focal_loss(logits, target) + contrastive * contrastive_loss(features, target)
+
+
+def distillation_loss(scores: Tensor, taught: Tensor) -> Tensor:
+    """Cross-entropy of a detector's scores with its teachers' probabilities, normalised as Ultralytics' class loss is.
+
+    Networks of all scales have the same anchors, so that each is compared with itself. What the labels call tissue
+    but resembles a mitosis gets its due, and so does a mitosis beside a patch's own, which has no label.
+
+    Args:
+        scores: (B, 1, A) logits.
+        taught: (B, 1, A) probabilities, 0..1.
+
+    """
+    return F.binary_cross_entropy_with_logits(scores, taught, reduction="sum") / taught.sum().clamp(min=1)
