@@ -2,7 +2,7 @@
 # Stages: base -> packages -> runtime (the last, what is uploaded);  base -> train -> export for retraining in an image.
 # build.sh builds each of them; docs/challenge.md and docs/retraining.md say how they are used.
 #   DEVICE=cpu         OpenVINO
-#   DEVICE=gpu         and ONNX Runtime with CUDA 12 (not run on a GPU by us)
+#   DEVICE=gpu         and ONNX Runtime with CUDA 12 (see docs/challenge.md, "GPUs")
 #   DEVICE=tensorrt    and TensorRT (never installed by us: NVIDIA's own index has it)
 ARG BASE_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 

@@ -266,7 +266,7 @@ def build_engine_command(
     ] = DEFAULT_MODEL,
     debug: Debug = False,
 ) -> None:
-    """Build TensorRT engines on this machine's NVIDIA card. Needed once per kind of card; not run on a GPU by us.
+    """Build TensorRT engines on this machine's NVIDIA card. Needed once per kind of card; never run by us.
 
     Example:  mitosis build-engine --model model
 

@@ -1,6 +1,7 @@
 """Which GPU path can be taken, and TensorRT engines made on the card that will run them.
 
-Not run on a GPU by us: the decisions are tested with fakes, the calls follow ONNX Runtime's documentation.
+By us, CUDA was tried on one card (an H100: networks loaded, one batch each), TensorRT on none: the decisions are tested
+with fakes, the calls follow ONNX Runtime's documentation.
 
 A TensorRT engine is tied to the card's compute capability and to TensorRT's version. With another one, ONNX Runtime
 would silently rebuild it for minutes in every job; so an engine is used only when its file name says that it fits: the

@@ -1,6 +1,6 @@
 """Loads networks on the best device that really works: TensorRT, CUDA, or the CPU.
 
-ONNX Runtime with CUDA or TensorRT was not run on a GPU by us.
+ONNX Runtime with CUDA was run by us for one batch of each network, with TensorRT not at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class OnnxRuntimeNetwork:
-    """A network on a GPU through ONNX Runtime's CUDA or TensorRT provider. Not run on a GPU by us."""
+    """A network on a GPU through ONNX Runtime's CUDA or TensorRT provider."""
 
     def __init__(self, network: NetworkFile, device: Device, gpu: Gpu) -> None:
         onnxruntime = load_onnxruntime(device)

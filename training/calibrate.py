@@ -47,7 +47,7 @@ PLATEAU = 0.05  # of F1; what 39 mitoses, seen six ways, cannot tell apart
 FOLDS = 5
 FITS = 3
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of stage 2's weight, relative to stage 1's
-RESTRAINT = 0.02  # of F1: one or two of 39 mitoses
+RESTRAINT = 0.01  # of F1: less than one of 39 mitoses
 BINS = 10
 
 Points = list[tuple[float, Counts]]  # of a curve: threshold and counts

@@ -1,12 +1,12 @@
-"""Equations 1 to 3 against hand-computed values and their limit cases."""
+"""Equations 1 to 3 and the distillation against hand-computed values and their limit cases."""
 
 import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from training.networks.losses import classifier_loss, contrastive_loss, focal_loss
+from training.networks.losses import classifier_loss, contrastive_loss, distillation_loss, focal_loss
 
 
 def test_focal_by_hand() -> None:
@@ -50,3 +50,26 @@ def test_total_is_their_sum_and_differentiable() -> None:
         torch.testing.assert_close(classifier_loss(logits, features, target, share), focal + share * contrastive)
     loss.backward()
     assert torch.isfinite(features.grad).all()
+
+
+def test_distillation_by_hand() -> None:
+    # p 0.8 and 0.5 against taught 1 and 0.5: both cells, over the sum of what is taught
+    scores, taught = torch.tensor([[[math.log(4), 0.0]]]), torch.tensor([[[1.0, 0.5]]])
+    assert float(distillation_loss(scores, taught)) == pytest.approx((-math.log(0.8) + math.log(2)) / 1.5)
+
+
+def test_distillation_is_least_where_the_student_agrees() -> None:
+    torch.manual_seed(0)
+    taught = torch.rand(2, 1, 50)
+    scores = torch.zeros(2, 1, 50, requires_grad=True)
+    agreed = distillation_loss(taught.logit(), taught)
+    assert agreed < distillation_loss(taught.logit() + 0.1, taught)
+    assert agreed < distillation_loss(taught.logit() - 0.1, taught)
+    distillation_loss(scores, taught).backward()
+    torch.testing.assert_close(scores.grad, (0.5 - taught) / taught.sum())
+
+
+def test_distillation_from_nothing_divides_by_one() -> None:
+    scores = torch.randn(1, 1, 9)
+    expected = binary_cross_entropy_with_logits(scores, torch.zeros_like(scores), reduction="sum")
+    torch.testing.assert_close(distillation_loss(scores, torch.zeros_like(scores)), expected)
