@@ -55,7 +55,7 @@ class Cost:
 
 
 class Alone:
-    """Both networks on tiles and crops that lie ready in memory."""
+    """All networks on tiles and crops that lie ready in memory."""
 
     def __init__(self, slide: Slide, model: Model, tiles: list[Tile]) -> None:
         """Read up to ``SAMPLE`` of the slide's tiles, evenly spread, and find their candidates."""
@@ -64,11 +64,12 @@ class Alone:
         shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0)) for tile in chosen]
         self.pixels = [one.batch.copy() for one in shown]
         firsts = model.detector.map(zip(shown, self.pixels, strict=True))
-        looks, found = len(chosen), 0
-        for (tile, *_), raw in look_again(model.detector, firsts, config.views, config.detector_confidence):
+        self.again = model.second_look or model.detector
+        looks, found = 0, 0
+        for (tile, *_), raw in look_again(self.again, firsts, config.views, config.detector_confidence):
             looks += config.views - 1
             found += len(read_candidates(raw, tile, config.detector_confidence, config.nms_iou))
-        self.looks = round(looks * len(tiles) / len(chosen))
+        self.firsts, self.further = len(tiles), round(looks * len(tiles) / len(chosen))
         self.batches = math.ceil(found * len(tiles) / len(chosen) / config.classifier_batch)
         side = model.bundle.description.classifier.input_px
         self.crops = np.zeros((config.classifier_batch, 3, side, side), np.float32)
@@ -76,8 +77,9 @@ class Alone:
     def seconds(self) -> tuple[float, float]:
         """Return the times of stage 1 and of stage 2 for as much as the slide holds."""
         started = time.perf_counter()
-        for _ in self.model.detector.map((i, self.pixels[i % len(self.pixels)]) for i in range(self.looks)):
-            pass
+        for network, looks in ((self.model.detector, self.firsts), (self.again, self.further)):
+            for _ in network.map((i, self.pixels[i % len(self.pixels)]) for i in range(looks)):
+                pass
         between = time.perf_counter()
         for _ in self.model.classifier.map((i, self.crops) for i in range(self.batches)):
             pass

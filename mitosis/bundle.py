@@ -1,4 +1,4 @@
-"""The model bundle: two ONNX files and ``bundle.yaml``, the only thing that training hands to inference."""
+"""The model bundle: two or three ONNX files and ``bundle.yaml``, the only thing that training hands to inference."""
 
 from __future__ import annotations
 
@@ -99,6 +99,7 @@ class Description(BaseModel):
     class_names: tuple[Literal["not mitotic figure"], Literal["mitotic figure"]]  # stage 2's logits, in this order
     detector: DetectorPart
     classifier: ClassifierPart
+    second_look: Part | None = None  # a larger stage 1, same input and output, for all looks but the first
     operating_point: OperatingPoint = OperatingPoint()
     calibration: Calibration | None = None  # None: stage 2's score is the probability, as in the paper
     adaptive: Adaptive | None = None  # for `mitosis detect --adaptive-threshold`
@@ -123,6 +124,12 @@ class Bundle(BaseModel):
         """Stage 2's ONNX file."""
         return self.folder / self.description.classifier.file
 
+    @property
+    def second_look_file(self) -> Path | None:
+        """The ONNX file of stage 1's further looks, where they are another network's."""
+        part = self.description.second_look
+        return self.folder / part.file if part else None
+
 
 def read_bundle(folder: Path) -> Bundle:
     """Read and check a bundle; raises BundleError naming the file that is missing, damaged or not understood."""
@@ -135,8 +142,9 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{path}: cannot be read ({one_line(error)}); {MEND}") from error
     except ValidationError as error:
         raise BundleError(f"{path}: {first_problem(error)}; {MEND}") from error
-    for part in (description.detector, description.classifier):
-        check_part(folder / part.file, part)
+    for part in (description.detector, description.classifier, description.second_look):
+        if part:
+            check_part(folder / part.file, part)
     return Bundle(folder=folder, description=description)
 
 

@@ -41,12 +41,13 @@ Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 @dataclass(frozen=True)
 class Model:
-    """Both networks, loaded, with the bundle and the configuration they run under. Holds no image."""
+    """Both stages' networks, loaded, with the bundle and the configuration they run under. Holds no image."""
 
     bundle: Bundle
     config: Config
     detector: Network
     classifier: Network
+    second_look: Network | None = None  # of stage 1, where another network takes all looks but the first
 
 
 def load_model(
@@ -63,17 +64,23 @@ def load_model(
     bundle = read_bundle(folder)
     config = config or Config().at(bundle.description.operating_point)
     use = replace(use, cache=cache_of(bundle, use.cache))
-    detector, classifier = load_networks(network_files(bundle, config), device, use)
-    return Model(bundle, config, detector, classifier)
+    files = network_files(bundle, config)
+    return Model(bundle, config, *load_networks(files if config.views > 1 else files[:2], device, use))
 
 
 def network_files(bundle: Bundle, config: Config) -> list[NetworkFile]:
-    """Return the files of stage 1 and stage 2 with the fixed shape (B, 3, H, W) of their batches."""
+    """Return the files of stage 1, stage 2 and, where it is another, stage 1's second look.
+
+    Each comes with the fixed shape (B, 3, H, W) of its batches.
+    """
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
-    return [
+    found = [
         NetworkFile(bundle.detector_file, (1, 3, tile, tile), takes_pixels=True),
         NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side)),
     ]
+    if bundle.second_look_file:
+        found.append(NetworkFile(bundle.second_look_file, (1, 3, tile, tile), takes_pixels=True))
+    return found
 
 
 def detect(
@@ -121,7 +128,8 @@ def candidates(
 
     with closing(ahead(read, chosen)) as batches:
         looks = counted(model.detector.map(batches), len(chosen), progress)
-        for (tile, rgb), raw in look_again(model.detector, looks, config.views, config.detector_confidence):
+        again = model.second_look or model.detector
+        for (tile, rgb), raw in look_again(again, looks, config.views, config.detector_confidence):
             rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
             images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
             yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)

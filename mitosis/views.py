@@ -1,7 +1,8 @@
 """Stage 1's second look: tiles in which it found something are shown to it turned, and what it says is averaged.
 
 A mitotic figure has no up, but a network trained for hours still scores it differently each way round; the mean errs
-less. Only tiles with a candidate are looked at again, so that tissue without any costs what it did.
+less. Only tiles with a candidate are looked at again, so that tissue without any costs what it did; so these looks may
+be a larger network's, and a tile's candidates the mean opinion of two.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def look_again(
     """Yield the tiles that hold a candidate, with the mean (5, n) of ``views`` looks; the others are left out.
 
     Args:
-        network: stage 1.
+        network: stage 1, or the bundle's network for its further looks.
         looks: every tile with what the network said at first, (1, 5, n).
         views: 1, 2 or 4: as it is, turned by a half, by every quarter.
         confidence: lowest score of a candidate.

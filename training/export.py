@@ -1,4 +1,4 @@
-"""Writes the model bundle: both networks as ONNX with half-precision storage, and ``bundle.yaml``.
+"""Writes the model bundle: its networks as ONNX with half-precision storage, and ``bundle.yaml``.
 
 python -m training.export --run runs/first --data ../shared/data --output model
 """
@@ -18,7 +18,7 @@ import torch
 import typer
 import yaml
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from mitosis.bundle import DESCRIPTION, Description, read_bundle
 from mitosis.errors import InputError
@@ -26,8 +26,8 @@ from training.data.crops import CONTEXT
 from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
-from training.networks.yolo11 import architecture_name
-from training.warm_start import mean_with_bundle, save_parameters
+from training.networks.yolo11 import MitosisDetector, architecture_name
+from training.warm_start import Stage, mean_with_bundle, save_parameters
 
 OPSET = 17
 SMALL = 1024  # initialisers with fewer values stay in single precision: biases and norms cost nothing
@@ -94,10 +94,24 @@ class RawCandidates(nn.Module):
         return out
 
 
+def export_detector(model: MitosisDetector, path: Path) -> None:
+    """Write a detector; its convolutions and norms are folded in place."""
+    detector = RawCandidates(model.to(memory_format=torch.contiguous_format).fuse(verbose=False))
+    export_onnx(detector, (1, 3, TILE_PX, TILE_PX), path)
+    store_half(path)
+
+
 def describe_part(path: Path, architecture: str, **fields: Any) -> dict[str, Any]:
     """Return the part of ``bundle.yaml`` that speaks of one file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"file": path.name, "sha256": digest, "architecture": architecture, **fields}
+
+
+def export_second_look(run: Path, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Write the larger detector of the further looks; return its parameters and what ``bundle.yaml`` says of it."""
+    saved, path = torch.load(run / "detector.pt", map_location="cpu", weights_only=True), folder / "second-look.onnx"
+    export_detector(load_detector(run), path)
+    return saved["average"], describe_part(path, architecture_name(saved["variant"], saved["scale"]))
 
 
 def check_replaceable(folder: Path) -> None:
@@ -138,11 +152,14 @@ def main(
     mean_with: Annotated[
         Path | None, typer.Option(help="A bundle that the training started from: the mean of both detectors is written")
     ] = None,
+    second_look: Annotated[
+        Path | None, typer.Option(help="Run of a larger detector, for all looks at a tile but the first")
+    ] = None,
     about_data: Annotated[
         str | None, typer.Option("--training-data", help="What was trained on, in words; in place of --data, --start")
     ] = None,
 ) -> None:
-    """Export both networks and describe them."""
+    """Export the networks and describe them."""
     check_replaceable(output)
     learnt_from = about_data or training_data(data, start)
     partial = output.with_name(output.name + ".partial")
@@ -154,12 +171,14 @@ def main(
     if mean_with:
         weights = mean_with_bundle(weights, mean_with, "detector")
         model.load_state_dict(weights)
-    save_parameters(partial, {"detector": weights, "classifier": classifier.state_dict()})
-    detector = RawCandidates(model.to(memory_format=torch.contiguous_format).fuse(verbose=False))
-    export_onnx(detector, (1, 3, TILE_PX, TILE_PX), partial / "detector.onnx")
+    parameters: dict[Stage, dict[str, Tensor]] = {"detector": weights, "classifier": classifier.state_dict()}
+    export_detector(model, partial / "detector.onnx")
     export_onnx(MeanOfViews(classifier), (1, 3, INPUT_PX, INPUT_PX), partial / "classifier.onnx")
-    for file in ("detector.onnx", "classifier.onnx"):
-        store_half(partial / file)
+    store_half(partial / "classifier.onnx")
+    larger: dict[str, Any] = {}
+    if second_look:
+        parameters["second_look"], larger["second_look"] = export_second_look(second_look, partial)
+    save_parameters(partial, parameters)
     description = {
         "format": 1,
         "name": name,
@@ -182,7 +201,7 @@ def main(
             mean=list(IMAGENET_MEAN),
             std=list(IMAGENET_STD),
         ),
-    }
+    } | larger
     Description.model_validate(description)
     (partial / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
     shutil.rmtree(output, ignore_errors=True)

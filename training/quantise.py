@@ -129,12 +129,13 @@ def largest_score_change(before: Path, after: Path, tiles: list[Batch]) -> float
 
 
 def write_bundle(source: Path, target: Path, detector: ModelProto) -> None:
-    """Copy a bundle with another detector."""
+    """Copy a bundle with another detector; a larger one for the further looks is copied as it is."""
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     old = read_bundle(source)
-    shutil.copy(old.classifier_file, partial)
+    for kept in filter(None, (old.classifier_file, old.second_look_file)):
+        shutil.copy(kept, partial)
     path = partial / old.description.detector.file
     onnx.save(detector, path)
     store_half(path)  # what stayed real numbers

@@ -32,7 +32,7 @@ from training.networks.losses import distillation_loss
 from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
 from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
-from training.warm_start import start_from_bundle
+from training.warm_start import stage_of, start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
 TAUGHT = 0.5  # share of the class loss that compares with teachers rather than labels, where there are any
@@ -219,13 +219,15 @@ def main(
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
     torch.manual_seed(seed)
-    of_start = variant_and_scale(read_bundle(start).description.detector.architecture) if start else ("improved", "n")
+    about_start = read_bundle(start).description if start else None
+    of_start = variant_and_scale(about_start.detector.architecture) if about_start else ("improved", "n")
     variant, scale = variant or of_start[0], scale or of_start[1]
     model = build(variant, scale, settings)
     path = run / "detector.pt"
     saved = load_checkpoint(path)
-    if start and not saved:
-        print(f"{start_from_bundle(model, start, 'detector'):.0%} of the parameters from {start}", flush=True)
+    if start and about_start and not saved:
+        taken = start_from_bundle(model, start, stage_of(about_start, scale))
+        print(f"{taken:.0%} of the parameters from {start}", flush=True)
     if saved and (saved["variant"], saved["scale"]) != (variant, scale):
         raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
     teachers = Teachers(teacher or [], processes.device)

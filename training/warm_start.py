@@ -13,12 +13,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mitosis.bundle import Description
 from mitosis.errors import BundleError
+from training.networks.yolo11 import variant_and_scale
 
 FILE_NAME = "parameters.safetensors"
 SMALL = 1024  # tensors with fewer values stay in single precision: norms and their statistics
 
-Stage = Literal["detector", "classifier"]
+Stage = Literal["detector", "classifier", "second_look"]
+
+
+def stage_of(description: Description, scale: str) -> Stage:
+    """Return which detector of a bundle a training of this scale goes on from: the first look's, or the others'."""
+    further = description.second_look
+    return "second_look" if further and variant_and_scale(further.architecture)[1] == scale else "detector"
 
 
 def save_parameters(folder: Path, networks: dict[Stage, dict[str, Tensor]]) -> None:

@@ -18,7 +18,7 @@ from training.export import main as export
 from training.mine_candidates import load_detector
 from training.networks.convnext import MitosisClassifier
 from training.networks.yolo11 import MitosisDetector
-from training.warm_start import read_parameters, start_from_bundle
+from training.warm_start import read_parameters, stage_of, start_from_bundle
 
 BOX_TOLERANCE_PX = 0.35  # from half-precision storage; random weights, which are worse than trained ones
 SCORE_TOLERANCE = 1e-3
@@ -114,3 +114,24 @@ def test_the_mean_of_two_parts_of_a_training(run: Path, tmp_path: Path) -> None:
                tmp_path / "detector.pt")  # fmt: skip
     with pytest.raises(BundleError, match="another network"):
         export(tmp_path, tmp_path / "other", mean_with=run / "model")
+
+
+def test_a_larger_network_may_take_the_further_looks(run: Path, tmp_path: Path) -> None:
+    """It is described, gives torch's numbers in ONNX Runtime, and can be trained on by its scale."""
+    torch.manual_seed(2)
+    larger = MitosisDetector("stock", "s")
+    torch.save({"variant": "stock", "scale": "s", "average": larger.state_dict()}, tmp_path / "detector.pt")
+    export(run, tmp_path / "model", second_look=tmp_path)
+    bundle = read_bundle(tmp_path / "model")
+    assert bundle.description.second_look and bundle.description.second_look.architecture == "yolo11s stock"
+    assert bundle.description.detector == read_bundle(run / "model").description.detector
+    x = np.random.default_rng(3).random((1, 3, 512, 512), np.float32)
+    with torch.no_grad():
+        expected = larger.eval()(torch.from_numpy(x))[0].numpy()
+    found = onnxruntime.InferenceSession(str(bundle.second_look_file)).run(None, {"images": x})[0]
+    assert np.abs(found[:, :4] - expected[:, :4]).max() < BOX_TOLERANCE_PX
+    assert np.abs(found[:, 4] - expected[:, 4]).max() < SCORE_TOLERANCE
+    again = MitosisDetector("stock", "s")
+    assert start_from_bundle(again, tmp_path / "model", stage_of(bundle.description, "s")) == 1.0
+    torch.testing.assert_close(again.state_dict()["model.0.bn.weight"], larger.state_dict()["model.0.bn.weight"])
+    assert stage_of(bundle.description, "n") == stage_of(read_bundle(run / "model").description, "s") == "detector"

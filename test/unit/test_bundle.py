@@ -27,7 +27,7 @@ def test_missing(tmp_path: Path) -> None:
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["detector.onnx", "classifier.onnx"])
+@pytest.mark.parametrize("file", ["detector.onnx", "classifier.onnx", "second-look.onnx"])
 def test_a_damaged_network_is_named(folder: Path, file: str) -> None:
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1

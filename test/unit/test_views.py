@@ -1,6 +1,7 @@
 """Looking again: turned outputs come back to where they belong, and the mean is that of the looks."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import pytest
 
 from mitosis.config import Config
 from mitosis.errors import BundleError
+from mitosis.gpu import Device
 from mitosis.network import Batch, Item, Network, Output
-from mitosis.pipeline import HALO_PX, load_model
+from mitosis.pipeline import HALO_PX, detect, load_model, tiles_to_read
+from mitosis.slide import open_slide
 from mitosis.tiling import Tile
 from mitosis.views import STRIDES_PX, HaloedTile, look_again, mean, turned_back
 
 SIDE_PX = 64
+CASE = "test/input/interf0/images/histopathology-roi-cropout/synthetic-region.tiff"
 
 
 def shown(seed: int, side_px: int = SIDE_PX) -> HaloedTile:
@@ -89,6 +93,42 @@ def test_scores_are_averaged_as_logits() -> None:
 def test_another_kind_of_network_is_refused() -> None:
     with pytest.raises(BundleError, match="views: 1"):
         turned_back(np.zeros((5, 85), np.float32), 1, SIDE_PX)
+
+
+class Counting(Network):
+    """Counts the tiles that a network sees."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.name, self.seen = network, network.name, 0
+
+    def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
+        def counted() -> Iterator[tuple[Item, Batch]]:
+            for item, batch in items:
+                self.seen += 1
+                yield item, batch
+
+        return self.network.map(counted())
+
+
+def test_further_looks_are_the_larger_networks(root: Path) -> None:
+    """Where the bundle has one: it sees the tiles with a candidate alone, and what it says counts."""
+    loaded = load_model(root / "model", device=Device.CPU)
+    assert loaded.second_look
+    model = replace(loaded, detector=Counting(loaded.detector), second_look=Counting(loaded.second_look))
+    with open_slide(root / CASE) as slide:
+        found = detect(slide, model)
+        alone = detect(slide, replace(loaded, second_look=None))
+        total = len(tiles_to_read(slide, model, None))
+    first, further = model.detector, model.second_look
+    assert isinstance(first, Counting) and isinstance(further, Counting)
+    assert first.seen == total
+    assert 0 < further.seen <= total * (loaded.config.views - 1)
+    assert further.seen % (loaded.config.views - 1) == 0
+    assert len(found) != len(alone) or not np.array_equal(found["detector_score"], alone["detector_score"])
+
+
+def test_a_single_look_loads_no_larger_network(root: Path) -> None:
+    assert load_model(root / "model", Device.CPU, Config()).second_look is None
 
 
 def test_with_the_default_bundle(root: Path) -> None:
