@@ -32,7 +32,8 @@ def cache_of(bundle: Bundle, folder: Path | None) -> Path | None:
     if folder is None:
         return None
     about = bundle.description
-    place = folder / f"{about.detector.sha256[:16]}-{about.classifier.sha256[:16]}"
+    parts = filter(None, (about.detector, about.classifier, about.second_look))
+    place = folder / "-".join(part.sha256[:16] for part in parts)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():

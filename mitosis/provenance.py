@@ -85,7 +85,7 @@ def ends(image: Path) -> str:
 
 def bundle_settings(about: Description) -> dict[str, Any]:
     """Return all of a bundle that decides the result; its operating point does so through the configuration."""
-    names = {"name", "version", "detector", "classifier", "calibration", "adaptive"}
+    names = {"name", "version", "detector", "classifier", "second_look", "calibration", "adaptive"}
     return about.model_dump(mode="json", include=names)
 
 

@@ -40,11 +40,10 @@ from training.data.augmentation import jitter_sharpness, jitter_stain
 from training.data.images import RGB, read_rgb
 from training.held_out import write_mosaics
 from training.metrics import average_precision
-from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, keeping_all, pooled
+from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, keeping_all, lowest_of_the_best, pooled
 
 SIMULATED = 5  # laboratories
 SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
-PLATEAU = 0.05  # of F1; what 39 mitoses, seen six ways, cannot tell apart
 FOLDS = 5
 FITS = 3
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of stage 2's weight, relative to stage 1's
@@ -144,13 +143,8 @@ def points_of(found: list[Found], score: str) -> Points:
 
 
 def best(points: Points) -> tuple[float, Counts]:
-    """Take the lowest threshold whose F1 is within ``PLATEAU`` of the best.
-
-    The curve is flat at its top, and other laboratories' mitoses score lower than the validation case's: at the upper
-    end of the flat part an operating point is at the steep end of the curve elsewhere.
-    """
-    scores = np.nan_to_num([c.f1 for _, c in points])
-    return points[int(np.argmax(scores >= scores.max() - PLATEAU))]
+    """Take the lowest threshold with about the best F1; see ``lowest_of_the_best``."""
+    return points[lowest_of_the_best(np.array([c.f1 for _, c in points]))]
 
 
 @dataclass(frozen=True)

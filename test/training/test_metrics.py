@@ -7,7 +7,7 @@ import pytest
 
 from mitosis.labels import LabelledImage
 from training.metrics import average_precision, f1_interval, froc_auc
-from training.scored import Scored, best_threshold, pooled
+from training.scored import Scored, best_threshold, lowest_of_the_best, pooled
 
 LABELS = np.array([[100.0, 100], [300, 100], [500, 500]])
 FALSE = np.array([[800.0, 800], [50, 700]])
@@ -24,6 +24,14 @@ def test_a_perfect_detector_scores_one() -> None:
     assert froc_auc(images) == pytest.approx(1.0)
     assert 0.0 < best_threshold(images) <= 0.7
     assert f1_interval(images, 0.5) == (1.0, 1.0, "images")
+
+
+def test_the_threshold_is_the_lowest_with_about_the_best_f1() -> None:
+    """At 0.5 F1 is 1; at 0.3 a false positive makes it 6 / 7; at 0.1 there are two."""
+    one = scored(np.vstack([LABELS, FALSE]), [0.9, 0.9, 0.5, 0.3, 0.1])
+    assert best_threshold([one]) == pytest.approx(0.31)
+    assert lowest_of_the_best(np.array([0.2, 0.5, 0.96, 1.0, 0.0])) == 2
+    assert lowest_of_the_best(np.array([np.nan, np.nan])) == 0
 
 
 def test_one_false_positive_ranked_first() -> None:

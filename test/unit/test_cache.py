@@ -13,6 +13,7 @@ from mitosis.cache import cache_of, default_cache
 from mitosis.cpu import CpuUse, compile_network
 from mitosis.network import NetworkFile
 from mitosis.pipeline import Model, load_model
+from mitosis.provenance import bundle_settings
 
 
 def output(model: Model) -> np.ndarray:
@@ -27,7 +28,7 @@ def files(folder: Path) -> dict[Path, int]:
 def test_the_second_run_finds_what_the_first_compiled(root: Path, tmp_path: Path) -> None:
     first = output(load_model(root / "model", use=CpuUse(cache=tmp_path)))
     kept = files(tmp_path)
-    assert len(kept) == 2
+    assert len(kept) == 3
     second = output(load_model(root / "model", use=CpuUse(cache=tmp_path)))
     assert files(tmp_path) == kept
     np.testing.assert_array_equal(first, second)
@@ -55,15 +56,17 @@ def test_a_cache_that_fails_while_compiling_is_done_without(
     assert output(load_model(root / "model", use=CpuUse(cache=tmp_path))).shape[1] == 5
 
 
-def test_another_bundle_has_another_folder(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["detector", "classifier", "second_look"])
+def test_another_bundle_has_another_folder(root: Path, tmp_path: Path, part: str) -> None:
     shutil.copytree(root / "model", tmp_path / "model")
     text = (tmp_path / "model/bundle.yaml").read_text()
     bundle = read_bundle(tmp_path / "model")
-    detector = bundle.description.detector
-    with (tmp_path / "model/detector.onnx").open("ab") as file:
+    network = getattr(bundle.description, part)
+    with (tmp_path / "model" / network.file).open("ab") as file:
         file.write(b"\x3a\x00")  # the same network, other bytes
-    changed = hashlib.sha256((tmp_path / "model/detector.onnx").read_bytes()).hexdigest()
-    (tmp_path / "model/bundle.yaml").write_text(text.replace(detector.sha256, changed))
+    changed = hashlib.sha256((tmp_path / "model" / network.file).read_bytes()).hexdigest()
+    (tmp_path / "model/bundle.yaml").write_text(text.replace(network.sha256, changed))
+    assert bundle_settings(read_bundle(tmp_path / "model").description) != bundle_settings(bundle.description)
     places = [cache_of(one, tmp_path / "cache") for one in (bundle, read_bundle(tmp_path / "model"))]
     assert places[0] != places[1]
     assert all(place is not None and place.is_dir() for place in places)
