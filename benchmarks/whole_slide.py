@@ -64,9 +64,8 @@ class Alone:
         shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0)) for tile in chosen]
         self.pixels = [one.batch.copy() for one in shown]
         firsts = model.detector.map(zip(shown, self.pixels, strict=True))
-        self.again = model.second_look or model.detector
         looks, found = 0, 0
-        for (tile, *_), raw in look_again(self.again, firsts, config.views, config.detector_confidence):
+        for (tile, *_), raw in look_again(model.looking_again, firsts, config.views, config.detector_confidence):
             looks += config.views - 1
             found += len(read_candidates(raw, tile, config.detector_confidence, config.nms_iou))
         self.firsts, self.further = len(tiles), round(looks * len(tiles) / len(chosen))
@@ -77,7 +76,7 @@ class Alone:
     def seconds(self) -> tuple[float, float]:
         """Return the times of stage 1 and of stage 2 for as much as the slide holds."""
         started = time.perf_counter()
-        for network, looks in ((self.model.detector, self.firsts), (self.again, self.further)):
+        for network, looks in ((self.model.detector, self.firsts), (self.model.looking_again, self.further)):
             for _ in network.map((i, self.pixels[i % len(self.pixels)]) for i in range(looks)):
                 pass
         between = time.perf_counter()

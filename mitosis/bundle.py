@@ -105,6 +105,11 @@ class Description(BaseModel):
     adaptive: Adaptive | None = None  # for `mitosis detect --adaptive-threshold`
     metrics: dict[str, float] = {}
 
+    @property
+    def parts(self) -> list[Part]:
+        """All networks that the bundle has."""
+        return [part for part in (self.detector, self.classifier, self.second_look) if part]
+
 
 class Bundle(BaseModel):
     """A checked bundle: what it says and where its files lie."""
@@ -142,9 +147,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{path}: cannot be read ({one_line(error)}); {MEND}") from error
     except ValidationError as error:
         raise BundleError(f"{path}: {first_problem(error)}; {MEND}") from error
-    for part in (description.detector, description.classifier, description.second_look):
-        if part:
-            check_part(folder / part.file, part)
+    for part in description.parts:
+        check_part(folder / part.file, part)
     return Bundle(folder=folder, description=description)
 
 

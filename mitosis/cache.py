@@ -31,9 +31,7 @@ def cache_of(bundle: Bundle, folder: Path | None) -> Path | None:
     """
     if folder is None:
         return None
-    about = bundle.description
-    parts = filter(None, (about.detector, about.classifier, about.second_look))
-    place = folder / "-".join(part.sha256[:16] for part in parts)
+    place = folder / "-".join(part.sha256[:16] for part in bundle.description.parts)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():

@@ -49,6 +49,11 @@ class Model:
     classifier: Network
     second_look: Network | None = None  # of stage 1, where another network takes all looks but the first
 
+    @property
+    def looking_again(self) -> Network:
+        """What takes all of stage 1's looks but the first."""
+        return self.second_look or self.detector
+
 
 def load_model(
     folder: Path,
@@ -128,8 +133,7 @@ def candidates(
 
     with closing(ahead(read, chosen)) as batches:
         looks = counted(model.detector.map(batches), len(chosen), progress)
-        again = model.second_look or model.detector
-        for (tile, rgb), raw in look_again(again, looks, config.views, config.detector_confidence):
+        for (tile, rgb), raw in look_again(model.looking_again, looks, config.views, config.detector_confidence):
             rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
             images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
             yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)

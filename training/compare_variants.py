@@ -35,7 +35,7 @@ class Variant:
 
     @property
     def threshold(self) -> float:
-        """The threshold with the best F1 on split val."""
+        """The lowest threshold with about the best F1 on split val."""
         return best_threshold(self.sets["val"])
 
 

@@ -1,15 +1,17 @@
-"""What both training loops share: a wall-clock budget, averaged weights, checkpoints that survive a kill."""
+"""What both training loops share: a wall-clock budget, batches, averaged weights, checkpoints that survive a kill."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 
 @dataclass
@@ -31,6 +33,14 @@ class Budget:
     def progress(self) -> float:
         """Share of the budget that is used, 0..1."""
         return min(1.0, self.spent_s / self.total_s)
+
+
+def in_background(
+    stream: IterableDataset[Any], batch: int, workers: int, collate: Callable[[list[Any]], Any] | None = None
+) -> DataLoader[Any]:
+    """Return a loader of a stream's batches, drawn by ``workers`` processes a few ahead; with 0, by this one."""
+    prefetch, pin = 4 if workers else None, torch.cuda.is_available()
+    return DataLoader(stream, batch, num_workers=workers, collate_fn=collate, prefetch_factor=prefetch, pin_memory=pin)
 
 
 def cosine(progress: float, first: float, last: float) -> float:

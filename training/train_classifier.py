@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mitosis.bundle import read_bundle
 from training.data.crops import CropStream, Pools, Spot, other_nuclei
@@ -26,7 +25,7 @@ from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
 from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
-from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
+from training.schedule import AveragedWeights, Budget, in_background, load_checkpoint, save_checkpoint, set_rate
 from training.validation import NO_MITOSIS, Validation, candidate_spots
 from training.warm_start import start_from_bundle
 
@@ -142,8 +141,7 @@ class Training:
 def crop_batches(data: Path, run: Path, profile: ClassifierProfile, seed: int, workers: int) -> Iterator[list[Tensor]]:
     """Draw batches of crops and classes in the background, for ever."""
     stream = CropStream(load_pools(data, run), profile, seed)
-    prefetch, pin = 4 if workers else None, torch.cuda.is_available()
-    return iter(DataLoader(stream, profile.batch, num_workers=workers, prefetch_factor=prefetch, pin_memory=pin))
+    return iter(in_background(stream, profile.batch, workers))
 
 
 def main(

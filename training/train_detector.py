@@ -22,7 +22,6 @@ import torch.distributed as dist
 import typer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from mitosis.bundle import read_bundle
 from training.data.images import load_patches, load_windows
@@ -31,7 +30,7 @@ from training.mine_candidates import load_detector
 from training.networks.losses import distillation_loss
 from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
-from training.schedule import AveragedWeights, Budget, load_checkpoint, save_checkpoint, set_rate
+from training.schedule import AveragedWeights, Budget, in_background, load_checkpoint, save_checkpoint, set_rate
 from training.warm_start import stage_of, start_from_bundle
 
 SMALL_TILE_PX, TILE_PX = 320, 512
@@ -74,10 +73,7 @@ class Processes:
 
 def batches(stream: TileStream, batch: int, workers: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Draw batches in the background; the windows are shared with the workers, not copied."""
-    prefetch, pin = 4 if workers else None, torch.cuda.is_available()
-    return iter(
-        DataLoader(stream, batch, num_workers=workers, collate_fn=collate, prefetch_factor=prefetch, pin_memory=pin)
-    )
+    return iter(in_background(stream, batch, workers, collate))
 
 
 class Teachers:
