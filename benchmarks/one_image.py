@@ -39,7 +39,7 @@ def main(
             size = f"{slide.width_px} x {slide.height_px} px"
         seconds.append(time.perf_counter() - started_s)
     median_s = statistics.median(seconds)
-    print(f"{image.name}: {size}, {area_mm2:.2f} mm2, {len(rows)} candidates, {loaded.detector.name}")
+    print(f"{image.name}: {size}, {area_mm2:.2f} mm2, {len(rows)} candidates, {loaded.runtime}")
     print(f"imports {imported_s - STARTED_S:.1f} s, models {loaded_s - imported_s:.1f} s")
     speed = f"{median_s:.1f} s (median of {rounds}), {median_s / area_mm2:.2f} s/mm2"
     print(f"detection {speed}, peak memory {peak_mb():.0f} MB")

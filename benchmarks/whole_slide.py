@@ -64,11 +64,16 @@ class Alone:
         shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0)) for tile in chosen]
         self.pixels = [one.batch.copy() for one in shown]
         firsts = model.detector.map(zip(shown, self.pixels, strict=True))
-        looks, found = 0, 0
-        for (tile, *_), raw in look_again(model.looking_again, firsts, config.views, config.detector_confidence):
-            looks += config.views - 1
+        hopeful, found = 0, 0
+        for (tile, *_), raw in look_again(
+            model.looking_again, firsts, config.views, config.detector_confidence, model.repeating
+        ):
+            hopeful += 1
             found += len(read_candidates(raw, tile, config.detector_confidence, config.nms_iou))
-        self.firsts, self.further = len(tiles), round(looks * len(tiles) / len(chosen))
+        again = round(hopeful * len(tiles) / len(chosen))
+        self.looks = [(model.detector, len(tiles)), (model.looking_again, again * (config.views - 1))]
+        if model.repeating:
+            self.looks.append((model.repeating, again))
         self.batches = math.ceil(found * len(tiles) / len(chosen) / config.classifier_batch)
         side = model.bundle.description.classifier.input_px
         self.crops = np.zeros((config.classifier_batch, 3, side, side), np.float32)
@@ -76,7 +81,7 @@ class Alone:
     def seconds(self) -> tuple[float, float]:
         """Return the times of stage 1 and of stage 2 for as much as the slide holds."""
         started = time.perf_counter()
-        for network, looks in ((self.model.detector, self.firsts), (self.model.looking_again, self.further)):
+        for network, looks in self.looks:
             for _ in network.map((i, self.pixels[i % len(self.pixels)]) for i in range(looks)):
                 pass
         between = time.perf_counter()

@@ -49,7 +49,9 @@ SpacingUm = Annotated[
 ]
 BundleFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the model bundle", show_default=False)]
 OnDevice = Annotated[Device, typer.Option(help="Where the networks run")]
-InPrecision = Annotated[Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 where it has that, else f32")]
+InPrecision = Annotated[
+    Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 to search, where it has that, f32 to count")
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="YAML with thresholds, see resources/config.yaml; wins over the bundle's"),

@@ -21,7 +21,10 @@ QUEUED = 2  # requests for each that runs, so that none of the cores waits for t
 
 
 class Precision(StrEnum):
-    """Of the arithmetic on a CPU. ``auto`` is bf16 where the CPU has it, else f32. 8-bit integers are a bundle's."""
+    """Of the arithmetic on a CPU. 8-bit integers are a bundle's.
+
+    ``auto`` is bf16 where the CPU has it, except for what decides (``NetworkFile.decides``); elsewhere f32.
+    """
 
     AUTO = "auto"
     F32 = "f32"
@@ -62,6 +65,8 @@ class OpenVinoNetwork:
     """A network on the CPU. Several requests run at once; ``map`` keeps their order, so results are reproducible."""
 
     def __init__(self, network: NetworkFile, use: CpuUse = CpuUse()) -> None:
+        if network.decides and use.precision is Precision.AUTO:
+            use = replace(use, precision=Precision.F32)
         try:
             try:
                 compiled = compile_network(network, use)
@@ -78,6 +83,7 @@ class OpenVinoNetwork:
         self._compiled = compiled
         self._requests = QUEUED * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.rounds = precision == Precision.BF16
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} CPU {precision}"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:

@@ -116,7 +116,7 @@ def engine_file(network: NetworkFile, gpu: Gpu) -> Path:
     """
     if gpu.engine_tag is None:
         raise RuntimeUnavailableError("TensorRT needs an NVIDIA card and the package tensorrt; use --device cpu")
-    file, shape, _ = network
+    file, shape, *_ = network
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
     return file.parent / ENGINES / f"{file.stem}_{digest}_{'x'.join(map(str, shape))}_{gpu.engine_tag}.onnx"
 
@@ -158,7 +158,7 @@ def build_engine(network: NetworkFile, gpu: Gpu) -> Path:
             "ONNX Runtime finds no TensorRT here; install requirements-tensorrt.txt on a machine with an NVIDIA card"
         )
     onnxruntime = load_onnxruntime(Device.TENSORRT)
-    file, shape, _ = network
+    file, shape, *_ = network
     target.parent.mkdir(exist_ok=True)
     for old in target.parent.glob(f"{file.stem}_*_{gpu.engine_tag}.onnx"):
         old.unlink()

@@ -19,11 +19,15 @@ class NetworkFile(NamedTuple):
 
     With ``takes_pixels``, ``map`` is given RGB bytes (B, H, W, 3) and the network sees (B, 3, H, W) in 0..1. The
     runtime does that on the way: bf16 holds every byte exactly, but of most 255ths only the first three digits.
+
+    With ``decides``, what counts hangs on the numbers, and they are to be the same on every machine: a CPU computes
+    them in f32, unless it is told otherwise.
     """
 
     file: Path
     shape: tuple[int, ...]
     takes_pixels: bool = False
+    decides: bool = False
 
 
 def prepare_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -35,6 +39,7 @@ class Network(Protocol):
     """A loaded network: one input, one output, a fixed batch shape."""
 
     name: str  # runtime, device and precision really in use
+    rounds: bool  # whether it computes in bf16, whose three digits turn a score near the threshold to either side
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
         """Run each batch and yield its output with its item, in order, with a few batches in flight."""

@@ -21,7 +21,7 @@ from mitosis.cache import cache_of
 from mitosis.calibration import probabilities
 from mitosis.classifier import crops, score_candidates
 from mitosis.config import Config
-from mitosis.cpu import CpuUse
+from mitosis.cpu import CpuUse, OpenVinoNetwork, Precision
 from mitosis.detections import Detections, empty_detections
 from mitosis.detector import read_candidates
 from mitosis.gpu import Device
@@ -48,11 +48,17 @@ class Model:
     detector: Network
     classifier: Network
     second_look: Network | None = None  # of stage 1, where another network takes all looks but the first
+    repeating: Network | None = None  # the detector in f32, where the first look only searches, in bf16
 
     @property
     def looking_again(self) -> Network:
         """What takes all of stage 1's looks but the first."""
-        return self.second_look or self.detector
+        return self.second_look or self.repeating or self.detector
+
+    @property
+    def runtime(self) -> str:
+        """What runs the networks, and in which precisions, in words."""
+        return " / ".join(dict.fromkeys((self.detector.name, self.classifier.name)))
 
 
 def load_model(
@@ -70,21 +76,25 @@ def load_model(
     config = config or Config().at(bundle.description.operating_point)
     use = replace(use, cache=cache_of(bundle, use.cache))
     files = network_files(bundle, config)
-    return Model(bundle, config, *load_networks(files if config.views > 1 else files[:2], device, use))
+    model = Model(bundle, config, *load_networks(files if config.views > 1 else files[:2], device, use))
+    if config.views > 1 and model.detector.rounds and use.precision is Precision.AUTO:
+        model = replace(model, repeating=OpenVinoNetwork(files[0]._replace(decides=True), use))
+    return model
 
 
 def network_files(bundle: Bundle, config: Config) -> list[NetworkFile]:
     """Return the files of stage 1, stage 2 and, where it is another, stage 1's second look.
 
-    Each comes with the fixed shape (B, 3, H, W) of its batches.
+    Each comes with the fixed shape (B, 3, H, W) of its batches. With several looks the first one only searches; the
+    others decide.
     """
     tile, side = bundle.description.detector.tile_px, bundle.description.classifier.input_px
     found = [
         NetworkFile(bundle.detector_file, (1, 3, tile, tile), takes_pixels=True),
-        NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side)),
+        NetworkFile(bundle.classifier_file, (config.classifier_batch, 3, side, side), decides=config.views > 1),
     ]
     if bundle.second_look_file:
-        found.append(NetworkFile(bundle.second_look_file, (1, 3, tile, tile), takes_pixels=True))
+        found.append(NetworkFile(bundle.second_look_file, (1, 3, tile, tile), takes_pixels=True, decides=True))
     return found
 
 
@@ -133,7 +143,9 @@ def candidates(
 
     with closing(ahead(read, chosen)) as batches:
         looks = counted(model.detector.map(batches), len(chosen), progress)
-        for (tile, rgb), raw in look_again(model.looking_again, looks, config.views, config.detector_confidence):
+        for (tile, rgb), raw in look_again(
+            model.looking_again, looks, config.views, config.detector_confidence, model.repeating
+        ):
             rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
             images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)
             yield inside(moved(rows, scale, (tile.x_px * scale, tile.y_px * scale)), images, slide)

@@ -65,7 +65,7 @@ def settings(image: Path, model: Model, choices: dict[str, Any]) -> dict[str, An
         "image": about,
         "version": __version__,
         "bundle": bundle_settings(model.bundle.description),
-        "runtime": model.detector.name,  # the precision decides, too
+        "runtime": runtime_of(model),  # the precision decides, too
         "config": model.config.model_dump(),
         "choices": choices,
     }

@@ -43,9 +43,9 @@ class Record:
 
     @property
     def precision(self) -> Precision:
-        """What the networks ran in on a CPU, auto where the command line cannot ask for it."""
-        name = self.runtime["detector"].rsplit(" ", 1)[-1]
-        return Precision(name) if name in list(Precision) else Precision.AUTO
+        """What the networks ran in on a CPU, auto where they differed or the command line cannot ask for it."""
+        names = {name.rsplit(" ", 1)[-1] for name in self.runtime.values()}
+        return Precision(names.pop()) if len(names) == 1 and names <= set(Precision) else Precision.AUTO
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Raise BundleError unless the bundle does what that of the record did; warn of another version of mitosis."""

@@ -111,6 +111,7 @@ def process_slide(
             detector=TimedNetwork(model.detector, watch, "detector"),
             classifier=TimedNetwork(model.classifier, watch, "classifier"),
             second_look=model.second_look and TimedNetwork(model.second_look, watch, "detector"),
+            repeating=model.repeating and TimedNetwork(model.repeating, watch, "detector"),
         )
         with watch("candidates"):
             rows = detect(slide, timed, progress, tissue if masked else None)

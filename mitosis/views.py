@@ -49,7 +49,11 @@ class Turned(NamedTuple):
 
 
 def look_again(
-    network: Network, looks: Iterable[tuple[HaloedTile, Output]], views: int, confidence: float
+    network: Network,
+    looks: Iterable[tuple[HaloedTile, Output]],
+    views: int,
+    confidence: float,
+    repeating: Network | None = None,
 ) -> Iterator[tuple[HaloedTile, Output]]:
     """Yield the tiles that hold a candidate, with the mean (5, n) of ``views`` looks; the others are left out.
 
@@ -58,14 +62,19 @@ def look_again(
         looks: every tile with what the network said at first, (1, 5, n).
         views: 1, 2 or 4: as it is, turned by a half, by every quarter.
         confidence: lowest score of a candidate.
+        repeating: where the first look rounds its numbers, what repeats it at these tiles without.
 
     Raises BundleError when the network's output is not that of YOLO11's three grids.
 
     """
-    hopeful = ((shown, raw) for shown, raw in looks if (raw[0, 4] >= confidence).any())
+    hopeful: Iterator[tuple[HaloedTile, Output]] = (
+        (shown, raw) for shown, raw in looks if (raw[0, 4] >= confidence).any()
+    )
     if views == 1:
         yield from ((shown, raw[0]) for shown, raw in hopeful)
         return
+    if repeating:
+        hopeful = repeating.map((shown, shown.batch) for shown, _ in hopeful)
 
     def again() -> Iterator[tuple[Turned, Pixels]]:
         for shown, raw in hopeful:

@@ -106,7 +106,7 @@ def provenance(slide: Slide, model: Model) -> list[tuple[str, str]]:
         ("spacing", f"{spacing.x_um:.4f} × {spacing.y_um:.4f} µm per pixel, from {spacing.source}"),
         ("program", f"mitosis {__version__}, commit {commit()}"),
         ("bundle", f"{about.name} {about.version}, sha256 {digest(model.bundle.folder / DESCRIPTION)[:16]}"),
-        ("networks", " / ".join(dict.fromkeys((model.detector.name, model.classifier.name)))),
+        ("networks", model.runtime),
         ("thresholds", f"probability {config.classifier_threshold:g}; stage 1 {config.detector_confidence:g}"),
     ]
 

@@ -104,6 +104,8 @@ def test_like_restores_all_that_decides(job: Job, record: Record, image: Path) -
     again = job.like(record)
     assert (again.config, again.options, again.images) == (Config(overlap=0.3), Options(hotspots=2), [image])
     assert (again.device, again.precision) == (Device.CPU, Precision.BF16)
+    mixed = {"detector": CPU["detector"], "classifier": CPU["classifier"].replace("bf16", "f32")}
+    assert job.like(replace(record, runtime=mixed)).precision is Precision.AUTO
 
 
 def test_what_is_asked_for_beside_like_stays(job: Job, record: Record) -> None:

@@ -29,7 +29,7 @@ def shown(seed: int, side_px: int = SIDE_PX) -> HaloedTile:
 class Spot(Network):
     """Sees where its input is brightest in red: the cells there say so, with boxes 40 wide and 20 high."""
 
-    name = "drawn"
+    name, rounds = "drawn", False
 
     def __init__(self, leaning: float = 0.0) -> None:
         self.leaning, self.seen = leaning, 0
@@ -90,6 +90,21 @@ def test_scores_are_averaged_as_logits() -> None:
     np.testing.assert_allclose(mean(looks)[:4], (looks[0] + looks[1])[:4] / 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("views", [2, 4])
+def test_the_first_look_is_repeated_where_it_rounds(views: int) -> None:
+    """At tiles with a candidate alone; what the rounding one said there does not count."""
+    tiles, exact, further = [tile_with_spot(x, 20) for x in range(5, 11)], Spot(), Spot()
+    rounded = [raw for _, raw in Spot().map((0, t.batch) for t in tiles)]
+    for raw in rounded[::2]:
+        raw[0, 4] = 0.19
+    for raw in rounded[1::2]:
+        raw[0, 4] *= 0.9
+    found = list(look_again(further, zip(tiles, rounded, strict=True), views, 0.2, exact))
+    assert [t is expected for (t, _), expected in zip(found, tiles[1::2], strict=True)] == [True] * 3
+    assert (exact.seen, further.seen) == (3, 3 * (views - 1))
+    assert [raw[4].max() for _, raw in found] == pytest.approx([0.5] * 3)
+
+
 def test_another_kind_of_network_is_refused() -> None:
     with pytest.raises(BundleError, match="views: 1"):
         turned_back(np.zeros((5, 85), np.float32), 1, SIDE_PX)
@@ -99,7 +114,7 @@ class Counting(Network):
     """Counts the tiles that a network sees."""
 
     def __init__(self, network: Network) -> None:
-        self.network, self.name, self.seen = network, network.name, 0
+        self.network, self.name, self.rounds, self.seen = network, network.name, network.rounds, 0
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
         def counted() -> Iterator[tuple[Item, Batch]]:
