@@ -49,17 +49,37 @@ class Cost:
 
     title: str
     scale: str
+    precision: str  # in which detection runs it here
     gflop: float
     tile_ms: float  # throughput: with several requests in flight
     arithmetic_share: float  # of the time, in convolutions and matrix products
     slowest: str  # other kinds of layer
-    seconds_per_mm2: float  # end to end, both stages, all looks
 
     @property
     def t4_ms(self) -> float:
         """One tile on a T4, at the rate that the stock network of this scale reaches there. Not measured by us."""
         gflop, ms = T4_YOLO[self.scale]
         return self.gflop * ms / gflop
+
+    @property
+    def t4_s_per_mm2(self) -> float:
+        """One look at all of 1 mm2 on a T4, likewise."""
+        return self.t4_ms / 1000 * TILES_PER_MM2
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What tissue costs a bundle end to end: both stages, all looks, from the file to the written result."""
+
+    seconds_per_mm2: float
+    searching: Cost  # its first look
+
+    @classmethod
+    def measure(cls, model: Model, path: Path, searching: Cost, rounds: int) -> Whole:
+        """Time detection on the region."""
+        with TemporaryDirectory() as name:
+            seconds = seconds_of(path, model, Path(name), rounds)
+        return cls(statistics.median(seconds) / area_mm2_of(path), searching)
 
 
 def tiles_of(path: Path, count: int) -> Tiles:
@@ -71,15 +91,15 @@ def tiles_of(path: Path, count: int) -> Tiles:
     return [prepare_pixels(rgb[None, y : y + TILE_PX, x : x + TILE_PX]) for y, x in places]
 
 
-def measure(title: str, model: Model, path: Path, tiles: Tiles, rounds: int) -> Cost:
-    """Time one detector as detection runs it, profile it, and time the whole of detection on the region."""
+def measure(title: str, architecture: str, file: Path, tiles: Tiles, rounds: int, decides: bool = False) -> Cost:
+    """Time one detector as detection runs it, and profile it; ``decides`` as in ``NetworkFile``."""
     from training.count_arithmetic import count
     from training.networks.yolo11 import variant_and_scale
 
-    file = model.bundle.detector_file
-    variant, scale = variant_and_scale(model.bundle.description.detector.architecture)
+    variant, scale = variant_and_scale(architecture)
     _, gflop = count(variant, scale)
-    network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX)))
+    network = OpenVinoNetwork(NetworkFile(file, (1, 3, TILE_PX, TILE_PX), decides=decides))
+    precision = network.name.rsplit(" ", 1)[-1]
     seconds = []
     for number in range(rounds + 1):
         started_s = time.perf_counter()
@@ -87,19 +107,18 @@ def measure(title: str, model: Model, path: Path, tiles: Tiles, rounds: int) -> 
             pass
         if number:  # the first warms up
             seconds.append(time.perf_counter() - started_s)
-    share, slowest = profile(file, tiles)
-    with TemporaryDirectory() as name:
-        whole_s = statistics.median(seconds_of(path, model, Path(name), rounds))
+    share, slowest = profile(file, tiles, precision)
     tile_ms = statistics.median(seconds) / len(tiles) * 1000
-    return Cost(title, scale, gflop, tile_ms, share, slowest, whole_s / area_mm2_of(path))
+    return Cost(f"{title}{architecture}", scale, precision, gflop, tile_ms, share, slowest)
 
 
-def profile(file: Path, tiles: Tiles) -> tuple[float, str]:
+def profile(file: Path, tiles: Tiles, precision: str) -> tuple[float, str]:
     """Return the share of time in arithmetic, and the slowest other kinds of layer with theirs."""
     core = openvino.Core()
     model = core.read_model(file)
     model.reshape((1, 3, TILE_PX, TILE_PX))
-    request = core.compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    hints = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(model, "CPU", hints).create_infer_request()
     spent: dict[str, float] = {}
     for tile in tiles[:5]:
         request.infer({0: tile})
@@ -112,28 +131,39 @@ def profile(file: Path, tiles: Tiles) -> tuple[float, str]:
     )
 
 
-def large_networks(path: Path, folder: Path, tiles: Tiles, rounds: int) -> list[Cost]:
+def default_networks(model: Model, path: Path, tiles: Tiles, rounds: int) -> tuple[list[Cost], list[Whole]]:
+    """Measure a bundle's detectors, and the whole."""
+    bundle, about = model.bundle, model.bundle.description
+    costs = [measure("default: ", about.detector.architecture, bundle.detector_file, tiles, rounds)]
+    if about.second_look and bundle.second_look_file:
+        file, architecture = bundle.second_look_file, about.second_look.architecture
+        costs.append(measure("its further looks: ", architecture, file, tiles, rounds, decides=True))
+    return costs, [Whole.measure(model, path, costs[0], rounds)]
+
+
+def large_networks(path: Path, folder: Path, tiles: Tiles, rounds: int) -> tuple[list[Cost], list[Whole]]:
     """Measure YOLO11x, stock and improved, with random weights."""
     from benchmarks.random_bundle import random_bundle
 
-    rgb, costs = densest_window(path), []
+    rgb, costs, wholes = densest_window(path), [], []
     for variant in ("stock", "improved"):
         (folder / variant).mkdir()
         model = at_work(random_bundle(folder / variant, variant, "x", "convnext_tiny", rgb), path)
-        costs.append(measure(model.bundle.description.detector.architecture, model, path, tiles, rounds))
-    return costs
+        bundle = model.bundle
+        costs.append(measure("", bundle.description.detector.architecture, bundle.detector_file, tiles, rounds))
+        wholes.append(Whole.measure(model, path, costs[-1], rounds))
+    return costs, wholes
 
 
 def print_costs(costs: list[Cost], peaks: dict[str, float]) -> None:
     """Print the first table: how near each network is to the peak."""
-    used = "bf16" if "bf16" in peaks else "f32"
     print(", ".join(f"{name} {rate:.2f} TFLOP/s" for name, rate in peaks.items()) + " at most\n")
-    print(f"| network | GFLOP a tile | ms at the {used} peak | ms measured | of the peak | "
+    print("| network | precision | GFLOP a tile | ms at its peak | ms measured | of the peak | "
           "time in convolutions | the rest, mostly |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for cost in costs:
-        ideal_ms = cost.gflop / peaks[used]
-        cells = [cost.title, f"{cost.gflop:.1f}", f"{ideal_ms:.1f}", f"{cost.tile_ms:.1f}"]
+        ideal_ms = cost.gflop / peaks[cost.precision]
+        cells = [cost.title, cost.precision, f"{cost.gflop:.1f}", f"{ideal_ms:.1f}", f"{cost.tile_ms:.1f}"]
         cells += [f"{ideal_ms / cost.tile_ms:.0%}", f"{cost.arithmetic_share:.0%}", cost.slowest]
         print("| " + " | ".join(cells) + " |")
 
@@ -144,19 +174,18 @@ def print_t4(costs: list[Cost]) -> None:
     print("|---|---|---|---|")
     for cost in costs:
         cells = [cost.title, f"{cost.gflop / T4_PEAK:.2f}", f"{cost.t4_ms:.2f}"]
-        print("| " + " | ".join([*cells, f"{cost.t4_ms / 1000 * TILES_PER_MM2:.2f}"]) + " |")
+        print("| " + " | ".join([*cells, f"{cost.t4_s_per_mm2:.2f}"]) + " |")
 
 
-def print_day(costs: list[Cost], slides: int, tissue_mm2: list[float]) -> None:
+def print_day(wholes: list[Whole], slides: int, tissue_mm2: list[float]) -> None:
     """Print the third table: machines for a day's slides, without peaks and pauses."""
     print(f"\n| network | s/mm2, two cores | tissue a slide, mm2 | cores for {slides} slides a day | T4s |")
     print("|---|---|---|---|---|")
-    for cost in costs:
-        cpu_s = cost.seconds_per_mm2
-        gpu_s = cost.t4_ms / 1000 * TILES_PER_MM2
+    for whole in wholes:
+        cpu_s, gpu_s = whole.seconds_per_mm2, whole.searching.t4_s_per_mm2
         for area in tissue_mm2:
             cores, cards = math.ceil(2 * slides * area * cpu_s / DAY_S), slides * area * gpu_s / DAY_S
-            print(f"| {cost.title} | {cpu_s:.2f} | {area:.0f} | {cores} | {cards:.1f} |")
+            print(f"| {whole.searching.title} | {cpu_s:.2f} | {area:.0f} | {cores} | {cards:.1f} |")
 
 
 def main(
@@ -172,13 +201,13 @@ def main(
     with TemporaryDirectory() as name:
         path, default = region(image, Path(name)), load_model(model)
         drawn = tiles_of(path, tiles)
-        title = f"default: {default.bundle.description.detector.architecture}"
-        costs = [measure(title, default, path, drawn, rounds)]
+        costs, wholes = default_networks(default, path, drawn, rounds)
         if large:
-            costs += large_networks(path, Path(name), drawn, rounds)
+            more = large_networks(path, Path(name), drawn, rounds)
+            costs, wholes = costs + more[0], wholes + more[1]
         print_costs(costs, measure_peaks(2.0))
     print_t4(costs)
-    print_day(costs, slides, tissue_mm2)
+    print_day(wholes, slides, tissue_mm2)
 
 
 if __name__ == "__main__":
