@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,13 +37,14 @@ def ours(model: Path, spacing_um: float, confidence: float, one_look: bool = Fal
 
     With ``one_look``, stage 1 sees every tile once, as everywhere else.
     """
+    from mitosis.bundle import read_bundle
+    from mitosis.config import Config
     from mitosis.output.grand_challenge import read_points
     from mitosis.pipeline import load_model
     from mitosis.results import process_case
 
-    loaded = load_model(model)
-    if one_look:
-        loaded = replace(loaded, config=loaded.config.looking(1))
+    config = Config().at(read_bundle(model).description.operating_point)
+    loaded = load_model(model, config=config.looking(1) if one_look else config)
 
     def run(path: Path) -> Points:
         with TemporaryDirectory() as folder:
