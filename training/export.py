@@ -26,7 +26,6 @@ from training.data.crops import CONTEXT
 from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
-from training.networks.yolo11 import MitosisDetector, architecture_name
 from training.warm_start import Stage, mean_with_bundle, save_parameters
 
 OPSET = 17
@@ -94,24 +93,22 @@ class RawCandidates(nn.Module):
         return out
 
 
-def export_detector(model: MitosisDetector, path: Path) -> None:
-    """Write a detector; its convolutions and norms are folded in place."""
+def export_detector(run: Path, mean_with: Path | None, stage: Stage, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Write a run's detector, or the mean of it and a bundle's; return its parameters and its architecture."""
+    model = load_detector(run)
+    if mean_with:
+        model.load_state_dict(mean_with_bundle(model.state_dict(), mean_with, stage))
+    parameters = {name: value.clone() for name, value in model.state_dict().items()}
     detector = RawCandidates(model.to(memory_format=torch.contiguous_format).fuse(verbose=False))
     export_onnx(detector, (1, 3, TILE_PX, TILE_PX), path)
     store_half(path)
+    return parameters, model.architecture
 
 
 def describe_part(path: Path, architecture: str, **fields: Any) -> dict[str, Any]:
     """Return the part of ``bundle.yaml`` that speaks of one file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"file": path.name, "sha256": digest, "architecture": architecture, **fields}
-
-
-def export_second_look(run: Path, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Write the larger detector of the further looks; return its parameters and what ``bundle.yaml`` says of it."""
-    saved, path = torch.load(run / "detector.pt", map_location="cpu", weights_only=True), folder / "second-look.onnx"
-    export_detector(load_detector(run), path)
-    return saved["average"], describe_part(path, architecture_name(saved["variant"], saved["scale"]))
 
 
 def check_replaceable(folder: Path) -> None:
@@ -155,6 +152,7 @@ def main(
     second_look: Annotated[
         Path | None, typer.Option(help="Run of a larger detector, for all looks at a tile but the first")
     ] = None,
+    mean_second_look_with: Annotated[Path | None, typer.Option(help="As --mean-with, for the larger detector")] = None,
     about_data: Annotated[
         str | None, typer.Option("--training-data", help="What was trained on, in words; in place of --data, --start")
     ] = None,
@@ -165,19 +163,19 @@ def main(
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    saved = torch.load(run / "detector.pt", map_location="cpu", weights_only=True)
     classifier, architecture = load_classifier(run)
-    model, weights = load_detector(run), saved["average"]
-    if mean_with:
-        weights = mean_with_bundle(weights, mean_with, "detector")
-        model.load_state_dict(weights)
-    parameters: dict[Stage, dict[str, Tensor]] = {"detector": weights, "classifier": classifier.state_dict()}
-    export_detector(model, partial / "detector.onnx")
+    parameters: dict[Stage, dict[str, Tensor]] = {"classifier": classifier.state_dict()}
+    file = partial / "detector.onnx"
+    parameters["detector"], detector = export_detector(run, mean_with, "detector", file)
     export_onnx(MeanOfViews(classifier), (1, 3, INPUT_PX, INPUT_PX), partial / "classifier.onnx")
     store_half(partial / "classifier.onnx")
     larger: dict[str, Any] = {}
     if second_look:
-        parameters["second_look"], larger["second_look"] = export_second_look(second_look, partial)
+        larger_file = partial / "second-look.onnx"
+        parameters["second_look"], name_of_larger = export_detector(
+            second_look, mean_second_look_with, "second_look", larger_file
+        )
+        larger["second_look"] = describe_part(larger_file, name_of_larger)
     save_parameters(partial, parameters)
     description = {
         "format": 1,
@@ -187,8 +185,8 @@ def main(
         "training_data": learnt_from,
         "class_names": list(CLASSES),
         "detector": describe_part(
-            partial / "detector.onnx",
-            architecture_name(saved["variant"], saved["scale"]),
+            file,
+            detector,
             tile_px=TILE_PX,
             spacing_um=SPACING_UM,
             spacing_tolerance=SPACING_TOLERANCE,

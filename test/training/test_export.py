@@ -133,5 +133,11 @@ def test_a_larger_network_may_take_the_further_looks(run: Path, tmp_path: Path) 
     assert np.abs(found[:, 4] - expected[:, 4]).max() < SCORE_TOLERANCE
     again = MitosisDetector("stock", "s")
     assert start_from_bundle(again, tmp_path / "model", stage_of(bundle.description, "s")) == 1.0
-    torch.testing.assert_close(again.state_dict()["model.0.bn.weight"], larger.state_dict()["model.0.bn.weight"])
+    norm = "model.0.bn.weight"
+    torch.testing.assert_close(again.state_dict()[norm], larger.state_dict()[norm])
+    later = {name: 3 * value if name == norm else value for name, value in larger.state_dict().items()}
+    torch.save({"variant": "stock", "scale": "s", "average": later}, tmp_path / "detector.pt")
+    export(run, tmp_path / "mean", second_look=tmp_path, mean_second_look_with=tmp_path / "model")
+    mean = read_parameters(tmp_path / "mean", "second_look")
+    torch.testing.assert_close(mean[norm].float(), 2 * larger.state_dict()[norm], atol=1e-3, rtol=1e-3)
     assert stage_of(bundle.description, "n") == stage_of(read_bundle(run / "model").description, "s") == "detector"

@@ -108,6 +108,7 @@ class MitosisDetector(DetectionModel):  # type: ignore[misc]
         super().__init__(f"yolo11{scale}.yaml", ch=3, nc=1, verbose=False)
         self.args = get_cfg()  # the default loss gains, which the paper uses
         self.names = {0: "mitotic figure"}
+        self.architecture = architecture_name(variant, scale)
         if variant == "improved":
             improve(self)
 
