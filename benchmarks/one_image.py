@@ -1,6 +1,6 @@
 """Measures one image end to end: start-up, seconds, peak memory, in a fresh process.
 
-python -m benchmarks.one_image IMAGE [--spacing UM] [--model DIR]
+python -m benchmarks.one_image IMAGE [--spacing UM] [--model DIR] [--precision bf16]
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ def main(
     image: Path,
     spacing: Annotated[float | None, typer.Option(help="Micrometres per pixel where the file does not say")] = None,
     model: Annotated[Path, typer.Option(help="Model bundle")] = Path(__file__).parents[1] / "model",
+    precision: Annotated[str, typer.Option(help="Of `mitosis detect`: auto, f32 or bf16")] = "auto",
     rounds: Annotated[int, typer.Option(help="Detections; the median is printed")] = 3,
 ) -> None:
     """Print what loading and detecting cost."""
+    from mitosis.cpu import CpuUse, Precision
     from mitosis.pipeline import detect, load_model
     from mitosis.slide import open_slide
 
     imported_s = time.perf_counter()
-    loaded = load_model(model)
+    loaded = load_model(model, use=CpuUse(Precision(precision)))
     loaded_s = time.perf_counter()
     seconds = []
     for _ in range(rounds):
