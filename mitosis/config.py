@@ -37,7 +37,7 @@ class Config(BaseModel):
     classifier_threshold: Share = 0.5  # a lower probability rejects the candidate (paper, inference step 3)
     merge_iou: Share = 0.5  # across tiles (paper, inference step 4)
     views: Views = 1  # stage 1's looks at a tile that holds candidates, turned (paper: one)
-    classifier_batch: Annotated[int, Field(ge=1)] = 8  # crops in one call of stage 2, the last filled up; does not change results
+    classifier_batch: Annotated[int, Field(ge=1)] = 8  # crops in one call of stage 2, the last filled up
 
     def at(self, point: OperatingPoint) -> Config:
         """Return this configuration with the thresholds that ``point`` states."""
