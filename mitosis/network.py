@@ -20,7 +20,7 @@ class NetworkFile(NamedTuple):
     With ``takes_pixels``, ``map`` is given RGB bytes (B, H, W, 3) and the network sees (B, 3, H, W) in 0..1. The
     runtime does that on the way: bf16 holds every byte exactly, but of most 255ths only the first three digits.
 
-    With ``decides``, what counts hangs on the numbers, and they are to be the same on every machine: a CPU computes
+    With ``decides``, what counts hangs on the numbers, and they are not to depend on the machine: a CPU computes
     them in f32, unless it is told otherwise.
     """
 
