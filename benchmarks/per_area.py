@@ -98,8 +98,7 @@ def main(
         found, area_mm2 = len(read_points(folder / FILE_NAME).xy_mm), area_mm2_of(path)
     about, middle = loaded.bundle.description, statistics.median(seconds)
     print("| networks | runtime | s | s/mm2 | candidates per mm2 | peak MB |\n|---|---|---|---|---|---|")
-    parts = filter(None, (about.detector, about.second_look, about.classifier))
-    cells = [" + ".join(part.architecture for part in parts), loaded.runtime]
+    cells = [" + ".join(part.architecture for part in about.parts), loaded.runtime]
     cells += [f"{middle:.1f}", f"{middle / area_mm2:.2f}", f"{found / area_mm2:.0f}", f"{peak_mb():.0f}"]
     print("| " + " | ".join(cells) + " |")
 

@@ -83,7 +83,7 @@ class OpenVinoNetwork:
         self._compiled = compiled
         self._requests = QUEUED * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.rounds = precision == Precision.BF16
+        self.rounds = precision == Precision.BF16  # three digits turn a score near the threshold to either side
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} CPU {precision}"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:

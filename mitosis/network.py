@@ -39,7 +39,6 @@ class Network(Protocol):
     """A loaded network: one input, one output, a fixed batch shape."""
 
     name: str  # runtime, device and precision really in use
-    rounds: bool  # whether it computes in bf16, whose three digits turn a score near the threshold to either side
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
         """Run each batch and yield its output with its item, in order, with a few batches in flight."""

@@ -77,7 +77,8 @@ def load_model(
     use = replace(use, cache=cache_of(bundle, use.cache))
     files = network_files(bundle, config)
     model = Model(bundle, config, *load_networks(files if config.views > 1 else files[:2], device, use))
-    if config.views > 1 and model.detector.rounds and use.precision is Precision.AUTO:
+    first_rounds = isinstance(model.detector, OpenVinoNetwork) and model.detector.rounds
+    if config.views > 1 and first_rounds and use.precision is Precision.AUTO:
         model = replace(model, repeating=OpenVinoNetwork(files[0]._replace(decides=True), use))
     return model
 

@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 class OnnxRuntimeNetwork:
     """A network on a GPU through ONNX Runtime's CUDA or TensorRT provider."""
 
-    rounds = False  # TensorRT's f16 has eight times the digits of bf16
-
     def __init__(self, network: NetworkFile, device: Device, gpu: Gpu) -> None:
         onnxruntime = load_onnxruntime(device)
         wanted = {Device.CUDA: CUDA, Device.TENSORRT: TENSORRT}[device]

@@ -49,7 +49,7 @@ class TimedNetwork:
     """A network whose time counts for a step: until a result is there, without the making of what it is given."""
 
     def __init__(self, network: Network, watch: Stopwatch, step: str) -> None:
-        self.name, self.rounds = network.name, network.rounds
+        self.name = network.name
         self._network, self._watch, self._step = network, watch, step
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:

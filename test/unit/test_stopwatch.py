@@ -42,7 +42,7 @@ def test_threads_are_timed_apart() -> None:
 class Slow:
     """A network that takes its time."""
 
-    name, rounds = "slow", False
+    name = "slow"
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Batch]]:
         for item, batch in items:

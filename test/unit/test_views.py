@@ -29,7 +29,7 @@ def shown(seed: int, side_px: int = SIDE_PX) -> HaloedTile:
 class Spot(Network):
     """Sees where its input is brightest in red: the cells there say so, with boxes 40 wide and 20 high."""
 
-    name, rounds = "drawn", False
+    name = "drawn"
 
     def __init__(self, leaning: float = 0.0) -> None:
         self.leaning, self.seen = leaning, 0
@@ -114,7 +114,7 @@ class Counting(Network):
     """Counts the tiles that a network sees."""
 
     def __init__(self, network: Network) -> None:
-        self.network, self.name, self.rounds, self.seen = network, network.name, network.rounds, 0
+        self.network, self.name, self.seen = network, network.name, 0
 
     def map(self, items: Iterable[tuple[Item, Batch]]) -> Iterator[tuple[Item, Output]]:
         def counted() -> Iterator[tuple[Item, Batch]]:
