@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -201,6 +202,7 @@ def main(
     ] = None,
     scale: Annotated[str | None, typer.Option(help="n, s, m, l or x; default that of --start, else n")] = None,
     hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs instead of the profile's")] = None,
     start: Annotated[
         Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
     ] = None,
@@ -214,6 +216,8 @@ def main(
     if profile not in DETECTOR_PROFILES:
         raise typer.BadParameter(f"no profile {profile}: choose one of {', '.join(DETECTOR_PROFILES)}")
     settings, processes = DETECTOR_PROFILES[profile], Processes()
+    if epochs:
+        settings = replace(settings, epochs=epochs)
     torch.manual_seed(seed)
     about_start = read_bundle(start).description if start else None
     of_start = variant_and_scale(about_start.detector.architecture) if about_start else ("improved", "n")

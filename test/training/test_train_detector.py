@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_data import write_training_data
 from mitosis.bundle import read_bundle
 from training.networks.yolo11 import MitosisDetector, architecture_name
 from training.profiles import DETECTOR_PROFILES
-from training.train_detector import TILE_PX, Teachers, build, train_step
+from training.train_detector import TILE_PX, Teachers, build, main, train_step
 from training.warm_start import FILE_NAME
 
 ARGUMENTS = ["-m", "training.train_detector", "--profile", "cpu", "--workers", "0"]
@@ -48,6 +49,14 @@ def test_it_goes_on_as_the_network_it_starts_from(root: Path, data: Path) -> Non
     state = torch.load(data / "run/detector.pt", weights_only=True)
     architecture = read_bundle(bundle).description.detector.architecture
     assert architecture == architecture_name(state["variant"], state["scale"])
+
+
+@pytest.mark.slow
+def test_a_run_is_as_many_epochs_as_asked_for(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_steps = replace(DETECTOR_PROFILES["cpu"], batch=2, epoch_tiles=4)
+    monkeypatch.setitem(DETECTOR_PROFILES, "cpu", two_steps)
+    main(data, data / "run", profile="cpu", variant="stock", scale="n", epochs=2, workers=0)
+    assert torch.load(data / "run/detector.pt", weights_only=True)["step"] == 4
 
 
 def save_run(run: Path, model: MitosisDetector, variant: str, scale: str) -> Path:
