@@ -14,6 +14,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from benchmarks.draw_slide import LEVELS, SPACING_UM, write_slide
 from benchmarks.memory import peak_mb
@@ -37,7 +39,7 @@ COLUMNS = (
     "side px", "mm2", "tissue", "tiles", "candidates", "peak MB", "mask s", "detect s", "tiles/s",
     "stage 1 alone, tiles/s", "of stage 1 alone", "of both alone", "all s", "s/mm2 of tissue",
 )  # fmt: skip
-SAMPLE = 150  # tiles that are read beforehand, for the networks alone
+SAMPLE = 150  # tiles that are kept in memory, for the networks alone
 
 
 @dataclass(frozen=True)
@@ -58,23 +60,28 @@ class Alone:
     """All networks on tiles and crops that lie ready in memory."""
 
     def __init__(self, slide: Slide, model: Model, tiles: list[Tile]) -> None:
-        """Read up to ``SAMPLE`` of the slide's tiles, evenly spread, and find their candidates."""
+        """Count the looks and the crops that the slide's tiles need, and keep up to ``SAMPLE`` of them to repeat."""
         self.model, config = model, model.config
-        chosen = [tiles[i] for i in np.linspace(0, len(tiles) - 1, min(SAMPLE, len(tiles))).astype(int)]
-        shown = [HaloedTile(tile, read_haloed(slide, tile, 1.0)) for tile in chosen]
-        self.pixels = [one.batch.copy() for one in shown]
-        firsts = model.detector.map(zip(shown, self.pixels, strict=True))
-        hopeful, found = 0, 0
+        self.pixels: list[NDArray[np.uint8]] = []
+        every = math.ceil(len(tiles) / SAMPLE)
+
+        def read() -> Iterator[tuple[HaloedTile, NDArray[np.uint8]]]:
+            for i, tile in enumerate(tiles):
+                shown = HaloedTile(tile, read_haloed(slide, tile, 1.0))
+                if i % every == 0:
+                    self.pixels.append(shown.batch.copy())
+                yield shown, shown.batch
+
+        again, found = 0, 0
         for (tile, *_), raw in look_again(
-            model.looking_again, firsts, config.views, config.detector_confidence, model.repeating
+            model.looking_again, model.detector.map(read()), config.views, config.detector_confidence, model.repeating
         ):
-            hopeful += 1
+            again += 1
             found += len(read_candidates(raw, tile, config.detector_confidence, config.nms_iou))
-        again = round(hopeful * len(tiles) / len(chosen))
         self.looks = [(model.detector, len(tiles)), (model.looking_again, again * (config.views - 1))]
         if model.repeating:
             self.looks.append((model.repeating, again))
-        self.batches = math.ceil(found * len(tiles) / len(chosen) / config.classifier_batch)
+        self.batches = math.ceil(found / config.classifier_batch)
         side = model.bundle.description.classifier.input_px
         self.crops = np.zeros((config.classifier_batch, 3, side, side), np.float32)
 
