@@ -8,8 +8,14 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: fewer than the machine has where SLURM or taskset allots them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # Codecs let other threads run meanwhile, and the networks need most of the cores themselves.
-THREADS = max(2, min(4, (os.cpu_count() or 1) // 2))
+THREADS = max(2, min(4, usable_cores() // 2))
 WAITING = 4  # results a thread may be ahead by
 
 Argument = TypeVar("Argument")

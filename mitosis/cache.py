@@ -40,6 +40,7 @@ def cache_of(bundle: Bundle, folder: Path | None) -> Path | None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        log.debug("compiled networks are not kept: %s", one_line(error))
+        level = logging.DEBUG if folder == default_cache() else logging.WARNING  # asked for by name
+        log.log(level, "compiled networks are not kept: %s", one_line(error))
         return None
     return place

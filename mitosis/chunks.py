@@ -6,7 +6,6 @@ are kept, within a fixed budget: without that, each would be decoded three to ni
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
@@ -17,13 +16,15 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from mitosis.ahead import usable_cores
+
 Pixels = NDArray[np.uint8]
 
 KEPT_BYTES = 96 << 20  # decoded chunks of one resolution
 BAND_PX = 12_000  # read bands of this width from top to bottom: two rows of windows and their chunks fit KEPT_BYTES
 STRIP_LINES = 1024  # kept of an image in strips, which reach from edge to edge whatever the window
 BULK_PX = 4_000_000  # larger windows are read once: several threads decode, nothing is kept
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, usable_cores())
 WHITE = 255
 
 

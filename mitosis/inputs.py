@@ -27,9 +27,15 @@ def check_names(paths: Sequence[Path]) -> None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, by name; raises InputError where there is none."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    found = [path for path in found if not is_result(path)]
+    """Return the images directly in a folder, by name; raises InputError where there is none.
+
+    Hidden files are none: on other people's disks macOS leaves a ``._slide.svs`` beside each slide.
+    """
+    try:
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({one_line(error)}); check its permissions") from error
+    found = [path for path in found if not path.name.startswith(".") and not is_result(path)]
     if not found:
         raise InputError(f"{folder}: no image there; put one of {', '.join(IMAGE_SUFFIXES)} into it")
     return found
@@ -69,7 +75,7 @@ def expand(given: Path) -> Iterator[Path]:
         is_folder, is_there = given.is_dir(), given.exists()
     except (OSError, ValueError):
         is_folder, is_there = False, True
-    if is_folder:
+    if is_folder and os.access(given, os.R_OK | os.X_OK):
         yield from images_in(given)
     elif not is_there and glob.has_magic(str(given)):
         yield from expand_glob(given)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mitosis import __version__
+from mitosis.ahead import usable_cores
 from mitosis.bundle import DESCRIPTION, Description
 from mitosis.config import one_line
 from mitosis.errors import InputError
@@ -160,12 +161,11 @@ def installed(package: str) -> str | None:
 @cache
 def machine() -> dict[str, Any]:
     """Describe the machine."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "system": platform.platform(),
         "processor": processor(),
-        "cpus": usable,
+        "cpus": usable_cores(),
         "python": platform.python_version(),
     }
 

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
-from mitosis.errors import InputError, MitosisError
+from mitosis.config import one_line
+from mitosis.errors import InputError, MitosisError, RuntimeUnavailableError
 from mitosis.memory import is_exhausted, message
 
 HOST, PORT = "0.0.0.0", 4743  # Grand Challenge asks from outside the container
@@ -40,9 +41,13 @@ class CaseServer:
     """
 
     def __init__(self, process: Callable[[], None], host: str = HOST, port: int = PORT) -> None:
+        """Take the port; raises RuntimeUnavailableError where another program has it."""
         self._process = process
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._http = ThreadingHTTPServer((host, port), handler(self._jobs, Lock()))
+        try:
+            self._http = ThreadingHTTPServer((host, port), handler(self._jobs, Lock()))
+        except OSError as error:
+            raise RuntimeUnavailableError(f"--port {port}: cannot be listened on ({one_line(error)})") from error
 
     @property
     def port(self) -> int:

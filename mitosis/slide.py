@@ -6,6 +6,7 @@ Coordinates are level-0 pixels, x to the right and y down, with pixel *centres* 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,7 +187,10 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     """
     reader = READERS.get(path.suffix.lower())
     if not is_file(path):
-        wrong = "is a folder; list its images instead" if path.is_dir() else "no such file; check the path"
+        wrong = "no such file; check the path"
+        if path.is_dir():
+            readable = os.access(path, os.R_OK | os.X_OK)
+            wrong = "is a folder; list its images instead" if readable else "may not be read; check its permissions"
         raise InputError(f"{path}: {wrong}")
     if reader is None:
         raise InputError(f"{path}: not a kind of image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}")

@@ -73,9 +73,12 @@ def test_another_bundle_has_another_folder(root: Path, tmp_path: Path, part: str
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere"])
-def test_a_folder_that_cannot_be_used_is_done_without(root: Path, tmp_path: Path, place: str) -> None:
+def test_a_folder_that_cannot_be_used_is_done_without(
+    root: Path, tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("in the way")
     assert cache_of(read_bundle(root / "model"), tmp_path / place) is None
+    assert [r.levelname for r in caplog.records] == ["WARNING"]  # since it was asked for
     if place == "file":
         assert output(load_model(root / "model", use=CpuUse(cache=tmp_path / place))).shape[1] == 5
 

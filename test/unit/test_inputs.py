@@ -1,7 +1,8 @@
 """Which slides arguments stand for: a quoted pattern means what it means to the shell."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,35 @@ def test_a_pattern_passes_over_what_is_no_image(tmp_path: Path, caplog: pytest.L
     for pattern, reason in (("n*", "matches no image"), ("empt*", "empty: no image there"), ("a*", "not a manifest")):
         with pytest.raises(InputError, match=reason):
             found(tmp_path, pattern)
+
+
+def test_what_macos_leaves_beside_a_slide_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/one.svs", "disk/._one.svs", "bare/._one.svs")
+    assert found(tmp_path, "disk") == found(tmp_path, "di*") == found(tmp_path, "disk/*") == ["disk/one.svs"]
+    with pytest.raises(InputError, match="no image there"):
+        found(tmp_path, "bare")
+
+
+def test_a_folder_that_may_not_be_read_costs_no_other_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "good/one.svs", "locked/two.svs")
+    forbid(monkeypatch, tmp_path / "locked")
+    assert found(tmp_path, "good", "locked") == ["good/one.svs", "locked"]
+    assert found(tmp_path, "*") == ["good/one.svs"]
+    with pytest.raises(InputError, match="locked: may not be read; check its permissions"):
+        open_slide(tmp_path / "locked")
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder behave as one without permission does; root, who runs CI, may read all."""
+    may, listed = os.access, Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr("os.access", lambda path, mode: path != folder and may(path, mode))
+    monkeypatch.setattr(Path, "iterdir", iterdir)
 
 
 def test_results_of_earlier_runs_are_no_slides(tmp_path: Path) -> None:

@@ -108,6 +108,11 @@ def test_a_client_that_gives_up_disturbs_nobody(capfd: pytest.CaptureFixture[str
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_port_in_use_is_said_in_a_line() -> None:
+    with served(raising(InputError("none"))) as url, pytest.raises(RuntimeUnavailableError, match=r"^--port .* in use"):
+        CaseServer(lambda: None, port=int(url.rsplit(":", 1)[1]))
+
+
 def test_other_addresses_are_not_found() -> None:
     with served(lambda: None) as address:
         assert ask(f"{address}/")[0] == 404
