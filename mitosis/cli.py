@@ -50,7 +50,10 @@ SpacingUm = Annotated[
 BundleFolder = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the model bundle", show_default=False)]
 OnDevice = Annotated[Device, typer.Option(help="Where the networks run")]
 InPrecision = Annotated[
-    Precision, typer.Option(help="Arithmetic on a CPU; auto: bf16 to search, where it has that, f32 to count")
+    Precision,
+    typer.Option(
+        help="Arithmetic on a CPU; auto: bf16 to search, where it has that, f32 to count (one look: all in bf16)"
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -160,6 +163,9 @@ class Job:
             if self.record:
                 self.record.check_runtime(runtime_of(model))
             process_slides(paths, self.output, model, self.options, self.overwrite)
+        if self.record:
+            for path in filter(self.record.shows, paths):
+                self.record.compare(self.output / path.stem)
 
 
 @app.command("detect")
@@ -215,8 +221,6 @@ def detect_command(
             scheduler=scheduler, cache=cache or default_cache(),
         )  # fmt: skip
         (job.like(record) if record else job).run()
-        if record and not images:
-            record.compare(output / record.image.stem)
 
     run_command(run, debug)
 

@@ -16,7 +16,7 @@ from mitosis.bundle import Bundle
 from mitosis.config import Config, first_problem, one_line
 from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
-from mitosis.provenance import RUN_NAME, bundle_settings, digest
+from mitosis.provenance import RUN_NAME, bundle_settings, digest, ends
 from mitosis.results import RESULT_NAMES, Options
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Record:
     path: Path
     image: Path
     image_bytes: int
+    image_ends: str  # sha256 of the first and last MiB
     options: Options
     config: Config
     version: str
@@ -81,6 +82,10 @@ class Record:
             raise InputError(f"{self.image}: is not there or not the file of {self.path}; name the image to use")
         return self.image
 
+    def shows(self, image: Path) -> bool:
+        """Tell whether an image is the record's, wherever it lies now."""
+        return image.is_file() and image.stat().st_size == self.image_bytes and ends(image) == self.image_ends
+
     def check_apart(self, folders: Iterable[Path]) -> None:
         """Raise InputError where the record's own results would be taken for those of the new run."""
         for folder in folders:
@@ -110,6 +115,7 @@ def read_record(path: Path) -> Record:
             path,
             Path(content["slide"]["path"]),
             then["image"]["bytes"],
+            then["image"]["ends_sha256"],
             TypeAdapter(Options).validate_python(then["choices"]),
             Config.model_validate(then["config"]),
             then["version"],

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -181,9 +182,14 @@ def test_the_same_run_json_gives_the_same_files(slides: Path, tmp_path: Path) ->
     code, err = detect("--like", record, "--output", tmp_path / "third", "--hotspots", 1)
     assert code == 2
     assert "--hotspots contradicts --like" in err.splitlines()[-1]
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copy(slides / "part1.tiff", tmp_path / "moved")
+    code, err = detect(moved, "--like", record, "--output", tmp_path / "third", "--cache", tmp_path)
+    assert code == 0, err
+    assert "all 8 files are the same" in " ".join(err.split())
     first["settings"]["bundle"]["calibration"] = None
     record.write_text(json.dumps(first))
-    code, err = detect("--like", record, "--output", tmp_path / "third")
+    code, err = detect("--like", record, "--output", tmp_path / "fourth")
     assert code == 4
     assert "is not the bundle" in err.splitlines()[-1]
     assert "differs in calibration" in err.splitlines()[-1]

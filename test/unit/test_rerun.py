@@ -17,7 +17,7 @@ from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
 from mitosis.gpu import Device
 from mitosis.pipeline import Model
-from mitosis.provenance import bundle_settings, digest, finished_result, settings
+from mitosis.provenance import bundle_settings, digest, ends, finished_result, settings
 from mitosis.rerun import Record, read_record
 from mitosis.results import Options
 
@@ -46,7 +46,7 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def record(bundle: Bundle, image: Path, tmp_path: Path) -> Record:
     return Record(
-        tmp_path / "run.json", image, 5, Options(hotspots=2), Config(overlap=0.3), __version__,
+        tmp_path / "run.json", image, 5, ends(image), Options(hotspots=2), Config(overlap=0.3), __version__,
         bundle_settings(bundle.description), CPU, {},
     )  # fmt: skip
 
@@ -133,7 +133,8 @@ def test_another_runtime_is_warned_of(record: Record, tmp_path: Path, caplog: py
 
 def content_of(record: Record) -> dict[str, Any]:
     """Return what a run.json of this record holds."""
-    then = {"image": {"bytes": record.image_bytes}, "choices": asdict(record.options), "version": record.version}
+    about = {"bytes": record.image_bytes, "ends_sha256": record.image_ends}
+    then = {"image": about, "choices": asdict(record.options), "version": record.version}
     then |= {"config": record.config.model_dump(), "bundle": record.bundle}
     return {"settings": then, "slide": {"path": str(record.image)}, "runtime": record.runtime, "files": record.files}
 
@@ -141,6 +142,14 @@ def content_of(record: Record) -> dict[str, Any]:
 def write(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content))
     return path
+
+
+def test_a_records_image_is_known_wherever_it_lies(record: Record, image: Path, tmp_path: Path) -> None:
+    moved, other = tmp_path / "moved.tiff", tmp_path / "other.tiff"
+    moved.write_bytes(image.read_bytes())
+    other.write_bytes(b"imagf")
+    assert record.shows(image) and record.shows(moved)
+    assert not record.shows(other) and not record.shows(tmp_path / "gone.tiff")
 
 
 def test_an_option_that_is_not_known_is_refused(record: Record, tmp_path: Path) -> None:
