@@ -47,7 +47,7 @@ class Measured:
 
     seconds: list[float]
     peak_mb: list[float]
-    load_s: list[float]
+    start_up_s: list[float]
     points: list[list[float]]
 
 
@@ -97,7 +97,7 @@ def measure(contenders: list[Entry], rounds: int, image: Path, spacing_um: float
             got = run_once(entry, image, spacing_um, confidence)
             into.seconds.append(got["seconds"])  # type: ignore[arg-type]
             into.peak_mb.append(got["peak_mb"])  # type: ignore[arg-type]
-            into.load_s.append(got["load_s"])  # type: ignore[arg-type]
+            into.start_up_s.append(got["start_up_s"])  # type: ignore[arg-type]
             into.points = got["points"]  # type: ignore[assignment]
             print(f"round {number + 1}: {entry.title}: {into.seconds[-1]:.2f} s", file=sys.stderr)
     return measured
@@ -140,7 +140,7 @@ def main(
     for entry, got in zip(contenders, measured, strict=True):
         middle = statistics.median(got.seconds)
         cells = [entry.title, entry.weights, f"{middle:.1f}", f"{middle / area_mm2:.2f}", f"{middle / base:.1f}"]
-        cells += [f"{statistics.median(got.load_s):.1f}", f"{statistics.median(got.peak_mb):.0f}"]
+        cells += [f"{statistics.median(got.start_up_s):.1f}", f"{statistics.median(got.peak_mb):.0f}"]
         print("| " + " | ".join([*cells, shared(measured[0].points, got.points, spacing)]) + " |")
 
 

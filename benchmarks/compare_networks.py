@@ -4,7 +4,7 @@
 
 Weights are random: time does not depend on them. Both networks of a scale take turns, and medians and their ratio are
 printed; the time of all cores together says what the wall clock cannot on a machine with other work. OpenVINO runs as
-in ``mitosis/runtime.py``, its requests kept full; ONNX Runtime one tile at a time.
+in ``mitosis/cpu.py``, its requests kept full; ONNX Runtime one tile at a time.
 """
 
 from __future__ import annotations

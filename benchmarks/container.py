@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def main(
             for _ in range(rounds):
                 started_s = time.perf_counter()
                 subprocess.run(
-                    command, check=True, capture_output=True, preexec_fn=lambda a=allowed: os.sched_setaffinity(0, a)
+                    command, check=True, capture_output=True, preexec_fn=partial(os.sched_setaffinity, 0, allowed)
                 )
                 seconds.append(time.perf_counter() - started_s)
             median_s, area_mm2 = statistics.median(seconds), WIDTH_PX * HEIGHT_PX * SPACING_UM**2 / 1e6

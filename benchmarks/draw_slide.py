@@ -36,14 +36,15 @@ SPACING_UM = 0.25
 @cache
 def block(factor: int) -> RGB:
     """Return the tissue at a level's scale."""
-    rgb = draw(Plan(3, BLOCK_PX, BLOCK_PX, MITOSES, LOOK_ALIKES))[0]
+    rgb: RGB = draw(Plan(3, BLOCK_PX, BLOCK_PX, MITOSES, LOOK_ALIKES))[0]
     return np.asarray(cv2.resize(rgb, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @cache
 def glass() -> RGB:
     """Return a tile of nothing but the sensor's noise."""
-    return Tissue.empty(TILE_PX, TILE_PX).photograph(np.random.default_rng(0))
+    tile: RGB = Tissue.empty(TILE_PX, TILE_PX).photograph(np.random.default_rng(0))
+    return tile
 
 
 def tissue_map(side_px: int, share: float) -> NDArray[np.bool_]:
@@ -72,7 +73,7 @@ class Encoder:
         phase = (row * k % BLOCK_TILES, column * k % BLOCK_TILES) if part.any() else (0, 0)
         key = (*phase, part.tobytes())
         if key not in self.done:
-            self.done[key] = imagecodecs.jpeg_encode(self.draw(*phase, part), level=QUALITY)
+            self.done[key] = bytes(imagecodecs.jpeg_encode(self.draw(*phase, part), level=QUALITY))
         return self.done[key]
 
     def draw(self, row: int, column: int, part: NDArray[np.bool_]) -> RGB:

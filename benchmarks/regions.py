@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from make_case import Plan, draw  # type: ignore[import-not-found]
+from make_case import Plan, draw
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -136,12 +136,11 @@ def main(
     """Load, warm up, run once, and print seconds, peak memory and points."""
     started_s = time.perf_counter()
     detect = CONTENDERS[contender](model, spacing, confidence)
-    loaded_s = time.perf_counter()
-    warm_up(detect, image)
-    warm_s = time.perf_counter()
+    warm_up(detect, image)  # Ultralytics makes its runtime with the first tile
+    ready_s = time.perf_counter()
     points = detect(image)
-    seconds = time.perf_counter() - warm_s
-    found = {"load_s": loaded_s - started_s, "seconds": seconds, "peak_mb": peak_mb()}
+    seconds = time.perf_counter() - ready_s
+    found = {"start_up_s": ready_s - started_s, "seconds": seconds, "peak_mb": peak_mb()}
     print(json.dumps(found | {"points": points.round(2).tolist()}))
 
 

@@ -4,7 +4,7 @@
 
 Two rows of drawn slides: tissue from edge to edge, as regions are, and slides of which 2 % is tissue. Every
 point is one `mitosis detect`, its results written; nothing is extrapolated. The plot shows the processor's own time,
-which a busy machine does not change much. Takes about a minute on two idle cores.
+which a busy machine does not change much. Takes about two minutes on two idle cores.
 """
 
 from __future__ import annotations

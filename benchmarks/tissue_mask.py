@@ -23,6 +23,7 @@ from mitosis.pipeline import detect, load_model, tiles_to_read
 from mitosis.slide import open_slide
 from mitosis.tiling import tiles
 from mitosis.tissue import find_tissue, is_tissue, limits
+from training.data.images import read_rgb
 
 ROOT = Path(__file__).parents[1]
 TILE_PX, OVERLAP = 512, 0.2
@@ -50,7 +51,7 @@ def patches_on_glass(folder: Path) -> tuple[int, int]:
     """Return patches, and those of which the mitosis itself is taken for glass."""
     paths, lost = sorted(folder.rglob("*.jpg")), 0
     for path in paths:
-        rgb = cv2.imread(str(path))[..., ::-1]
+        rgb = read_rgb(path)
         picture = np.full((CANVAS_PX, CANVAS_PX, 3), GLASS, np.uint8)
         top, left = ((CANVAS_PX - length) // 2 for length in rgb.shape[:2])
         y, x = np.ogrid[: rgb.shape[0], : rgb.shape[1]]

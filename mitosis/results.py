@@ -24,7 +24,7 @@ from mitosis.output.asap import ASAP_NAME, write_asap
 from mitosis.output.atomic import remove, remove_leftovers
 from mitosis.output.geojson import DETECTIONS_NAME, HOTSPOTS_NAME, detection_features, hotspot_features, write_features
 from mitosis.output.grand_challenge import FILE_NAME, Points, write_points
-from mitosis.output.overlay import OVERLAY_NAME, write_overlay
+from mitosis.output.overlay import OVERLAY_NAME, draw_overlay, write_png
 from mitosis.output.report import REPORT_NAME, write_report
 from mitosis.output.table import PARQUET_NAME, TABLE_NAME, check_parquet, write_parquet, write_table
 from mitosis.pipeline import Model, Progress, detect
@@ -122,7 +122,7 @@ def process_slide(
         result = outcome(slide, rows, hotspots, tissue)
         seconds = watch.seconds | {"total": watch.total()}
         write_run(folder, wanted, slide, model, began, seconds, result, RESULT_NAMES)
-    return Summary.of(path.name, result, watch.total())
+    return Summary(path.name, result, watch.total())
 
 
 def clear(folder: Path) -> None:
@@ -171,7 +171,8 @@ def write_files(
     if options.overlay and slide.width_px * slide.height_px <= WHOLE_PX:
         image = slide.read(0, 0, slide.width_px, slide.height_px)
         labels, scores = rows["is_mitotic_figure"], rows["probability"]
-        write_overlay(folder / OVERLAY_NAME, image, boxes_px(rows), labels, scores, hotspots)
+        picture = draw_overlay(image, boxes_px(rows), labels, scores, hotspots)
+        write_png(folder / OVERLAY_NAME, picture, "--overlay")
     if options.asap:
         write_asap(folder / ASAP_NAME, rows)
     if options.report:
@@ -230,7 +231,7 @@ def attempt(
         if not overwrite and is_file(path):
             result = finished_result(folder, settings(path, model, asdict(options)))
             if result is not None:
-                return Summary.of(path.name, result, skipped=True)
+                return Summary(path.name, result, skipped=True)
         return process_slide(path, folder, model, options, progress)
     except MitosisError as error:
         log.debug("%s", path, exc_info=True)

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.table import Table
 
@@ -32,11 +32,6 @@ class Summary:
     seconds: float = 0.0
     skipped: bool = False
     error: MitosisError | None = None
-
-    @classmethod
-    def of(cls, name: str, result: dict[str, Any], seconds: float = 0.0, skipped: bool = False) -> Self:
-        """Return the summary of a finished slide."""
-        return cls(name, result, seconds, skipped)
 
     @property
     def status(self) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from mitosis.evaluation import evaluate_image
 from mitosis.labels import read_labels
 from mitosis.output.grand_challenge import FILE_NAME, read_points
-from mitosis.output.overlay import write_overlay
+from mitosis.output.overlay import draw_overlay, write_png
 from mitosis.slide import open_slide
 
 HERE = Path(__file__).parent
@@ -30,7 +30,8 @@ def main(folder: Path) -> None:
         centres = points.xy_mm * 1000 / slide.spacing.x_um
         boxes = np.concatenate([centres - BOX_PX / 2, centres + BOX_PX / 2], axis=1)
         image = slide.read(0, 0, slide.width_px, slide.height_px)
-    write_overlay(folder / "overlay.png", image, boxes, points.is_mitotic_figure, points.probability)
+    picture = draw_overlay(image, boxes, points.is_mitotic_figure, points.probability)
+    write_png(folder / "overlay.png", picture, "--overlay")
     console = Console()
     console.print(
         f"planted {counts.tp + counts.fn} mitotic figures: {counts.tp} found, {counts.fn} missed, {counts.fp} false"

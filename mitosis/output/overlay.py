@@ -92,18 +92,6 @@ def write_text(image: RGB, text: str, corner: tuple[int, int], size: float, colo
     cv2.putText(image, text, corner, FONT, size, colour, thickness, cv2.LINE_AA)
 
 
-def write_overlay(
-    path: Path,
-    image: RGB,
-    boxes_px: NDArray[np.floating],
-    is_mitotic_figure: NDArray[np.bool_],
-    scores: NDArray[np.floating],
-    hotspots: Sequence[Hotspot] = (),
-) -> None:
-    """Write ``draw_overlay``'s picture as PNG, whole or not at all; raises OutputError."""
-    write_png(path, draw_overlay(image, boxes_px, is_mitotic_figure, scores, hotspots), "--overlay")
-
-
 def write_png(path: Path, rgb: RGB, option: str) -> None:
     """Write an RGB picture, whole or not at all; raises OutputError, naming the option that asks for the picture."""
     done, content = cv2.imencode(".png", rgb[..., ::-1])

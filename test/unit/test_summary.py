@@ -29,9 +29,9 @@ SOME = NOTHING | {
     "hotspots": [{"area_mm2": 2.0, "per_mm2": 2.0}],
 }
 SLIDES = [
-    Summary.of("a, b.svs", SOME, 3.21),
-    Summary.of("none.svs", NOTHING, 1.0),
-    Summary.of("before.svs", SOME, skipped=True),
+    Summary("a, b.svs", SOME, 3.21),
+    Summary("none.svs", NOTHING, 1.0),
+    Summary("before.svs", SOME, skipped=True),
     Summary("bad.svs", error=SpacingError("bad.svs: states no pixel spacing"), seconds=0.1),
 ]
 
@@ -62,7 +62,7 @@ def test_slides_are_told_apart_at_80_columns() -> None:
     reason = InputError("has I;16 pixels, not 8-bit RGB; save it as 8-bit RGB and name it with --spacing 0.25")
     failed = Summary("TCGA-CR-7395-01A-01-TS1-D.svs", error=reason)
     printed = io.StringIO()
-    Console(width=80, file=printed).print(summary_table([*(Summary.of(name, SOME) for name in names), failed]))
+    Console(width=80, file=printed).print(summary_table([*(Summary(name, SOME) for name in names), failed]))
     lines = [line.split("│") for line in printed.getvalue().splitlines() if line.startswith("│")]
     shown = "".join(cells[1].strip() for cells in lines)
     assert all(name in shown for name in names)
@@ -99,16 +99,16 @@ def test_no_older_table_stays_when_a_command_begins(tmp_path: Path) -> None:
 
 def test_a_spreadsheet_reads_names_as_they_are(tmp_path: Path) -> None:
     """Excel takes a file of UTF-8 for the local code page unless it begins with the mark for that."""
-    concluded([Summary.of("plain.svs", SOME)], tmp_path)
+    concluded([Summary("plain.svs", SOME)], tmp_path)
     assert (tmp_path / "summary.csv").read_bytes().startswith(b"slide,")
-    concluded([Summary.of("Präparat µ.svs", SOME)], tmp_path)
+    concluded([Summary("Präparat µ.svs", SOME)], tmp_path)
     assert (tmp_path / "summary.csv").read_bytes().startswith(b"\xef\xbb\xbfslide,")
     assert "Präparat µ.svs" in (tmp_path / "summary.csv").read_text(encoding="utf-8-sig")
 
 
 def test_names_are_no_markup(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Brackets stay as they are, in the table and beside the bars; a name that is not UTF-8 is written so as to be."""
-    concluded([Summary.of(name, SOME) for name in ("a[b].svs", "c[/d].svs", ":x:.svs", "caf\udce9.svs")], tmp_path)
+    concluded([Summary(name, SOME) for name in ("a[b].svs", "c[/d].svs", ":x:.svs", "caf\udce9.svs")], tmp_path)
     with SlideProgress(1) as shown:
         shown.begin("e[/f].svs")
         shown._bar.refresh()
