@@ -100,11 +100,11 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
 
 
 def write_labelled_cases(root: Path, folder: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write the drawn case as twelve labelled ones of two kinds in MIDOG++'s form: one of each is val, one test."""
+    """Write the drawn case twice as twelve labelled ones in MIDOG++'s form, half of each kind: of 24, two are val, five test."""
     folder.mkdir()
     planted = json.loads((root / "test/planted.json").read_text())
     document = {"categories": planted["categories"], "images": [], "annotations": []}
-    for number, (row, column) in enumerate(np.ndindex(3, 4), start=1):
+    for number, (_, row, column) in enumerate(np.ndindex(2, 3, 4), start=1):
         x0, y0 = 512 * column, 512 * row
         tifffile.imwrite(folder / f"{number:03}.tiff", rgb[y0 : y0 + 512, x0 : x0 + 512], photometric="rgb", **TAGS)
         about = {"id": number, "file_name": f"{number:03}.tiff", "width": 512, "height": 512}

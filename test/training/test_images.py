@@ -11,7 +11,7 @@ from tiny_data import write_training_data
 from mitosis.errors import InputError
 from training.data import images
 from training.data.balance import Origin
-from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_windows, read_rgb
+from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_patches, load_windows, read_rgb
 
 
 def test_only_the_training_windows_are_loaded(tmp_path: Path) -> None:
@@ -32,6 +32,31 @@ def test_labels_of_another_form_are_refused(tmp_path: Path) -> None:
         load_windows(tmp_path)
     with pytest.raises(InputError, match="no image of split 'test'"):
         load_frames(tmp_path, "test")
+
+
+def test_beyond_the_memory_images_are_decoded_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_training_data(tmp_path) / "windows.json"
+    document = json.loads(path.read_text())
+    for number in (2, 3):
+        document["images"].append(document["images"][0] | {"id": number, "file_name": f"{number}.png"})
+        cv2.imwrite(str(tmp_path / f"windows/{number}.png"), np.full((704, 704, 3), 50 * number, np.uint8))
+    path.write_text(json.dumps(document))
+    monkeypatch.setattr(images, "KEPT_BYTES", 704 * 704 * 3 + 1)
+    windows = load_windows(tmp_path)
+    assert [isinstance(w.image, Path) for w in windows] == [False, False, True]
+    assert [int(w.rgb[0, 0, 0]) for w in windows] == [230, 100, 150]
+    (tmp_path / "windows/3.png").unlink()
+    with pytest.raises(InputError, match=r"3\.png: no such file"):  # at once, not hours later
+        load_windows(tmp_path)
+
+
+def test_data_without_patches_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_training_data(tmp_path) / "patches.csv"
+    path.write_text("file,source,slide,x,y\n")
+    for _ in range(2):
+        assert load_patches(tmp_path) == load_patches(tmp_path, held_out=True) == []
+        assert capsys.readouterr().out.count("patches.csv: no patch to train on") == 1
+        path.unlink(missing_ok=True)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ import typer
 from mitosis.errors import InputError, SpacingError
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.slide import open_slide
-from training import prepare_data
-from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_patches, load_windows
+from training.data import cutting
+from training.data.balance import Origin
+from training.data.cutting import SOURCE, Grid, frames_of, whole_image, write_png
+from training.data.images import LOOK_ALIKE, MITOTIC, load_frames, load_patches, load_windows, read_rgb
 from training.data.importers import LabelledObject, LabelledSlide
-from training.prepare_data import Format, Grid, check_names, frames_of, grouped
+from training.prepare_data import Format, check_names, grouped
 from training.prepare_data import main as prepare
 
 WIDTH, HEIGHT, CASES = 700, 600, 10
@@ -29,7 +31,7 @@ OFFSETS = re.compile(r"(.+)_x(\d+)_y(\d+)\.png")
 Label = tuple[str, float, float, int]  # case, x, y in the source's pixels, category
 
 
-def write_midogpp(folder: Path, per_cm: int = PER_CM) -> Counter[Label]:
+def write_midogpp(folder: Path, per_cm: int | None = PER_CM) -> Counter[Label]:
     """Write ten drawn cases in MIDOG++'s form, each with dark discs as mitoses and grey ones as look-alikes."""
     folder.mkdir()
     rng, labels = np.random.default_rng(0), Counter[Label]()
@@ -46,7 +48,9 @@ def write_midogpp(folder: Path, per_cm: int = PER_CM) -> Counter[Label]:
             box = [x - 25, y - 25, x + 25, y + 25]
             document["annotations"].append({"image_id": number, "category_id": category, "bbox": box})
             labels[f"{number:03}", x, y, category] += 1
-        tags: dict[str, Any] = {"photometric": "rgb", "resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+        tags: dict[str, Any] = {"photometric": "rgb"}
+        if per_cm:
+            tags |= {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
         tifffile.imwrite(folder / f"{number:03}.tiff", rgb, **tags)
     (folder / "MIDOG++.json").write_text(json.dumps(document))
     return labels
@@ -106,14 +110,14 @@ def test_large_images_of_val_are_cut_into_frames(
 ) -> None:
     """Each label is in one frame, frames without labels may be dropped, and test stays whole."""
     labels, output = write_midogpp(tmp_path / "in"), tmp_path / "out"
-    monkeypatch.setattr(prepare_data, "LARGEST_PX", WIDTH * HEIGHT - 1)
-    monkeypatch.setattr(prepare_data, "FRAME_PX", frame_px)
+    monkeypatch.setattr(cutting, "LARGEST_PX", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr(cutting, "FRAME_PX", frame_px)
     prepare(tmp_path / "in", output, Format.MIDOGPP, empty_share=0.0)
     splits = json.loads((output / "splits.json").read_text())
     assert labels_of(read_labels(output / "frames.json", "val")) == of_split(labels, splits, "val")
     assert labels_of(read_labels(output / "frames.json", "test")) == of_split(labels, splits, "test")
     frames = load_frames(output, "val")
-    assert len(frames) == len(list((output / "frames").iterdir())) <= len(frames_of(WIDTH, HEIGHT))
+    assert len(frames) == len(list((output / "frames").glob("*_x*.png"))) <= len(frames_of(WIDTH, HEIGHT))
     for frame in frames:
         assert len(frame.points)
         assert max(frame.rgb.shape[:2]) <= max(frame_px, WIDTH)
@@ -122,7 +126,7 @@ def test_large_images_of_val_are_cut_into_frames(
 
 
 def test_frames_cover_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_data, "FRAME_PX", 600)
+    monkeypatch.setattr(cutting, "FRAME_PX", 600)
     covered = np.zeros((1201, 1801), int)
     for x, y, width, height in frames_of(1801, 1201):
         assert 400 <= width <= 600
@@ -164,7 +168,90 @@ def test_within_the_tolerance_pixels_stay_as_they_are(tmp_path: Path) -> None:
     windows = read_labels(output / "windows.json")
     assert all(abs(image.spacing_um - 1e4 / 44000) < 1e-9 for image in windows)
     assert set(labels_of(windows)) == set(of_split(labels, splits, "train"))
-    assert not list((output / "frames").iterdir())
+    assert {p.stem for p in (output / "frames").iterdir()} == {case for case, s in splits.items() if s != "train"}
+
+
+def test_the_folder_can_be_moved(tmp_path: Path) -> None:
+    """All that is described lies inside, under relative names, and the source is not needed any more."""
+    write_midogpp(tmp_path / "in")
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP, empty_share=0.0)
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP, empty_share=0.0)  # again, over what is there
+    (tmp_path / "in").rename(tmp_path / "gone")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    for split, count in (("val", 1), ("test", 2)):
+        assert len(load_frames(tmp_path / "moved", split)) == count
+        for image in read_labels(tmp_path / "moved/frames.json", split):
+            assert image.file_name == f"{image.case}.tiff"
+            assert not (tmp_path / "moved/frames" / image.file_name).is_symlink()
+
+
+def test_what_is_linked_is_never_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, target = tmp_path / "a.png", tmp_path / "frames/b.png"
+    target.parent.mkdir()
+    write_png(original, np.full((20, 30, 3), 7, np.uint8))
+    slide = LabelledSlide(original, "b", "b", "", "")
+    assert whole_image(slide, target.parent) == "b.png"
+    assert target.samefile(original)
+    write_png(target, np.full((20, 30, 3), 9, np.uint8))
+    assert (int(read_rgb(original).mean()), int(read_rgb(target).mean())) == (7, 9)
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError("another disk")))
+    whole_image(slide, target.parent)
+    assert int(read_rgb(target).mean()) == 7
+    assert not target.samefile(original)
+    whole_image(LabelledSlide(original, "a", "a", "", ""), tmp_path)  # that is where it lies already
+    assert int(read_rgb(original).mean()) == 7
+
+
+def test_own_labels_state_case_scanner_and_spacing(tmp_path: Path) -> None:
+    """Pairs of images are cases; nothing but the labels says how large a pixel is; patches know scanner and case."""
+    write_midogpp(tmp_path / "in", per_cm=None)
+    path = tmp_path / "in/MIDOG++.json"
+    document = json.loads(path.read_text())
+    for image in document["images"]:
+        image |= {"case": f"case{image['id'] // 2}", "scanner": f"S{image['id'] % 2}", "spacing_um": 0.25}
+        del image["width"], image["height"]
+    path.write_text(json.dumps(document))
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP, empty_share=0.0)
+    described = {image["file_name"]: (image["scanner"], image["case"]) for image in document["images"]}
+    splits = json.loads((tmp_path / "out/splits.json").read_text())
+    assert set(splits) == {case for _, case in described.values()}
+    patches = load_patches(tmp_path / "out")
+    found = {p.slide.removeprefix(SOURCE)[:3]: p.origin for p in patches}
+    assert found == {name: Origin(*described[f"{name}.tiff"]) for name in found}
+    assert len({origin.case for origin in found.values()}) < len(found)
+
+
+def test_tiles_without_a_label_show_tissue(tmp_path: Path) -> None:
+    """A mitosis at the left of a long strip of glass: within its tissue's margin tiles are kept, beyond it not."""
+    (tmp_path / "in").mkdir()
+    document: dict[str, Any] = {"images": [], "categories": [{"id": 1, "name": "mitosis"}]}
+    document["annotations"] = [{"image_id": i, "category_id": 1, "bbox": [75, 75, 125, 125]} for i in range(3)]
+    for number in range(3):
+        rgb = np.full((512, 4096, 3), 240, np.uint8)
+        rgb[:, :200] = (180, 100, 160)
+        tifffile.imwrite(tmp_path / f"in/{number}.tiff", rgb, photometric="rgb")
+        document["images"].append({"id": number, "file_name": f"{number}.tiff", "spacing_um": 0.25})
+    (tmp_path / "in/MIDOG++.json").write_text(json.dumps(document))
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP, empty_share=1.0)
+    left_px = sorted(int(OFFSETS.fullmatch(p.name)[2]) for p in (tmp_path / "out/windows").iterdir())  # type: ignore[index]
+    assert 1 < len(left_px) < 5
+    assert left_px[-1] <= 200 + 400 + 64  # 100 um beyond the tissue, and a pixel of the mask
+
+
+def test_data_that_later_stages_cannot_use_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_midogpp(tmp_path / "in")
+    path = tmp_path / "in/MIDOG++.json"
+    document = json.loads(path.read_text())
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP)
+    assert "warning" not in capsys.readouterr().out
+    for image in document["images"]:
+        image["case"] = str(image["id"] % 2)  # two cases, and no val
+    path.write_text(json.dumps(document))
+    prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP)
+    assert "warning: none of 2 cases is a val case" in capsys.readouterr().out
+    path.write_text(json.dumps(document | {"annotations": []}))
+    with pytest.raises(InputError, match="no training case has a mitotic figure"):
+        prepare(tmp_path / "in", tmp_path / "out", Format.MIDOGPP)
 
 
 def write_yolo(folder: Path) -> None:

@@ -11,7 +11,17 @@ from tiny_data import write_training_data
 
 from mitosis.errors import InputError
 from training.data.augmentation import jitter_stain
-from training.data.crops import CropStream, Pools, Spot, augmented, other_nuclei
+from training.data.crops import (
+    NEGATIVE,
+    POSITIVE,
+    CropStream,
+    Pools,
+    Spot,
+    augmented,
+    negative_shares,
+    other_nuclei,
+    plain,
+)
 from training.data.images import LOOK_ALIKE, MITOTIC, LabelledWindow, Patch, load_patches
 from training.data.tiles import TileStream, collate, hidden
 from training.profiles import CPU_CLASSIFIER, CPU_DETECTOR, PAPER_CLASSIFIER, PAPER_DETECTOR, DetectorProfile
@@ -152,7 +162,7 @@ def test_windows_without_look_alikes_or_without_labels() -> None:
 def test_mosaics_end(mosaics: bool) -> None:
     """Windows of one grey each: a mosaic shows several, a tile of one window its own."""
     greys = (40, 90, 140, 190, 240)
-    windows = [replace(window(), rgb=np.full((704, 704, 3), grey, np.uint8)) for grey in greys]
+    windows = [replace(window(), image=np.full((704, 704, 3), grey, np.uint8)) for grey in greys]
     stream = TileStream(windows, [], 512, PAPER_DETECTOR, 0, mosaics)
     tiles = [stream.draw(np.random.default_rng(i))[0] for i in range(20)]
     shown = [sum((tile == grey).mean() > 0.05 for grey in greys) for tile in tiles]
@@ -174,7 +184,7 @@ def test_boxes_stay_on_their_objects_through_the_papers_augmentation() -> None:
     rgb = np.where(drawn.rgb < 100, (60, 30, 120), (230, 160, 200))  # apart when inverted, too
     rgb = (rgb + np.random.default_rng(0).integers(-20, 21, rgb.shape)).astype(np.uint8)
     profile = replace(PAPER_DETECTOR, mixup=0.0, erasing=0.0)
-    stream = TileStream([replace(drawn, rgb=rgb)], [], 512, profile, seed=0, mosaics=False)
+    stream = TileStream([replace(drawn, image=rgb)], [], 512, profile, seed=0, mosaics=False)
     contrasts = []
     for seed in range(60):
         rgb, boxes = stream.augmented(np.random.default_rng(seed))
@@ -195,3 +205,56 @@ def test_other_nuclei_are_dark_and_away_from_mitoses() -> None:
     np.testing.assert_allclose(found, [[24, 30], [100, 96]], atol=2)
     assert other_nuclei(replace(known, slide="")) == []
     assert len(other_nuclei(replace(known, mitoses_px=np.array([[64, 64], [24, 30]], np.float32)))) == 2
+
+
+def test_without_patches_windows_take_their_place() -> None:
+    """Both streams go on, though the profiles ask for patches."""
+    tiles = TileStream([window()], [], 320, CPU_DETECTOR, seed=0)
+    assert all(tiles.draw(np.random.default_rng(i))[0].shape == (320, 320, 3) for i in range(30))
+    labelled = window()
+    spots = [Spot(labelled.rgb, point) for point in labelled.points]
+    stream, rng = CropStream(Pools(spots[:2], [], spots[2:], [], []), CPU_CLASSIFIER, seed=0), np.random.default_rng(0)
+    for label, expected in ((POSITIVE, spots[:2]), (NEGATIVE, spots[2:])):
+        assert {id(stream.spot(rng, label)) for _ in range(50)} == {id(spot) for spot in expected}
+    for pools, wrong in (
+        (Pools(spots[:2], [], [], [], []), "no look-alike"),
+        (Pools([], [], spots, [], []), "no mitotic"),
+    ):
+        with pytest.raises(InputError, match=wrong):
+            CropStream(pools, CPU_CLASSIFIER, seed=0)
+
+
+def test_a_few_negatives_are_not_half_of_them() -> None:
+    assert negative_shares([700, 5000, 6000], corners=True) == pytest.approx([0.3, 0.2, 0.3, 0.2])
+    assert negative_shares([0, 3, 0], corners=True) == pytest.approx([0, 0.03, 0, 0.97])
+    assert negative_shares([700, 3, 0], corners=False) == pytest.approx([0.3, 0.03, 0, 0])
+    image = np.full((128, 128, 3), 200, np.uint8)
+    few = [Spot(image, np.array([20, 20], np.float32)) for _ in range(3)]
+    stream, rng = CropStream(Pools([], [patch()], [], few, []), CPU_CLASSIFIER, seed=0), np.random.default_rng(0)
+    drawn = [stream.spot(rng, NEGATIVE).rgb is image for _ in range(2000)]
+    assert 0.01 < np.mean(drawn) < 0.05
+
+
+@pytest.mark.parametrize("place", [(700, 500), (3, 997), (1204.5, -6)])
+def test_a_spot_keeps_what_its_crops_can_reach(monkeypatch: pytest.MonkeyPatch, place: tuple[float, float]) -> None:
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), np.uint8), (0, 0), 3)
+    centre = np.array(place, np.float32)
+    small = Spot(image, centre, 60)
+    monkeypatch.setattr(Spot, "__post_init__", lambda _: None)
+    whole = Spot(image, centre, 60)
+    assert small.rgb.nbytes < 100_000 < whole.rgb.nbytes
+    np.testing.assert_allclose(plain(small), plain(whole), atol=0.05)
+    profile = replace(CPU_CLASSIFIER, erasing=0.0, colour=0.0)
+    for seed in range(40):
+        crops = [augmented(np.random.default_rng(seed), spot, profile) for spot in (small, whole)]
+        np.testing.assert_allclose(*crops, atol=0.05)
+
+
+def test_own_patches_are_balanced_by_scanner_and_case(tmp_path: Path) -> None:
+    rows = ["a.png,own,s1-0,500,500,S,A", "b.png,own,s2-0,540,470,S,A", "c.png,own,s3-0,510,500,,"]
+    (tmp_path / "patches.csv").write_text("\n".join(["file,source,slide,x,y,scanner,case", *rows]))
+    (tmp_path / "patches").mkdir()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(tmp_path / "patches" / f"{name}.png"), np.full((128, 128, 3), 200, np.uint8))
+    origins = [p.origin for p in load_patches(tmp_path) + load_patches(tmp_path, held_out=True)]
+    assert sorted(origins) == [("S", "A"), ("S", "A"), ("own", "owns3-0")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mitosis.classifier import crop
+from mitosis.errors import InputError
 from mitosis.stain import OD_OF_BYTE
 from training.data.augmentation import (
     colour_and_rand_augment,
@@ -35,21 +37,37 @@ SCALES = (0.85, 1.18)
 CORNER_PX = 46.0  # a negative's distance from the patch's centre along both axes: the central mitosis stays outside
 NEAR_PX = 36.0  # a negative this near to a label would show that label's object
 NUCLEUS_PX = 5.0  # a nucleus is some 30 px wide
+MARGIN_PX = 8  # a shift of the crop, and what its resampling reaches
 EDGE_PX = 16  # nearer to the patch's edge more than half of the crop would be mirrored
 NEGATIVE, POSITIVE = 0, 1
 # Shares of each class by pool. Windows give half of either class, or "this scanner" would say something of the class.
 WINDOW_SHARE = 0.5  # of the positives; the others are patches
 HARD_SHARES = (0.3, 0.2, 0.3)  # of the negatives: look-alikes, false positives, other nuclei of patches; else corners
+LARGEST_SHARE = 0.01  # of the negatives, for one place: a pool of a few would be learnt by heart
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spot:
-    """A place to crop: an image, a point (x, y) in its pixels, the box's longer side there, and whose image it is."""
+    """A place to crop: an image, a point (x, y) in its pixels, the box's longer side there, and whose image it is.
+
+    Of a large image only what a crop can reach is kept, and the point is one in that: a data set's windows may need
+    more memory than there is.
+    """
 
     rgb: RGB
     centre: NDArray[np.float32]
     box_px: float = BOX_PX
     origin: Origin = UNKNOWN
+
+    def __post_init__(self) -> None:
+        """Cut the surroundings out."""
+        reach = math.ceil(CONTEXT * self.box_px / SCALES[0] * math.sqrt(0.5)) + MARGIN_PX
+        height, width = self.rgb.shape[:2]
+        if min(height, width) > 4 * reach:
+            x, y = np.clip(self.centre, 0, (width - 1, height - 1)).astype(int).tolist()
+            left, top = max(0, x - reach), max(0, y - reach)
+            self.rgb = self.rgb[top : y + reach + 1, left : x + reach + 1].copy()
+            self.centre = self.centre - np.array([left, top], np.float32)
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,14 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
         self.profile, self.seed = profile, seed
         self.mitoses = balanced(pools.mitoses)
         self.patches = balanced(pools.patches)
-        self.hard = [balanced(spots) for spots in (pools.look_alikes, pools.false_positives, pools.other_nuclei)]
+        hard = [balanced(spots) for spots in (pools.look_alikes, pools.false_positives, pools.other_nuclei)]
+        self.negatives: list[Callable[[Generator], Spot]] = [*hard, self.corner]
+        upper = np.cumsum(negative_shares([len(spots) for spots in hard], corners=len(pools.patches) > 0))
+        if upper[-1] == 0:
+            raise InputError("windows.json: no look-alike, no false positive, and no patch either; label look-alikes")
+        if not (pools.mitoses or pools.patches):
+            raise InputError("windows.json: no mitotic figure, and no patch either; check the labels")
+        self.upper = upper / upper[-1]
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         """Start a stream that depends on the seed and the worker alone."""
@@ -87,13 +112,10 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
     def spot(self, rng: Generator, label: int) -> Spot:
         """Draw a place of the given class."""
         draw = rng.random()
-        if label == POSITIVE:
-            return self.mitoses(rng) if draw < WINDOW_SHARE else self.patch_spot(rng)
-        for spots, share in zip(self.hard, HARD_SHARES, strict=True):
-            if draw < share and spots:
-                return spots(rng)
-            draw -= share
-        return self.corner(rng)
+        if label == NEGATIVE:
+            return self.negatives[int(np.searchsorted(self.upper, draw, side="right"))](rng)
+        of_window = draw < WINDOW_SHARE if self.mitoses and self.patches else bool(self.mitoses)
+        return self.mitoses(rng) if of_window else self.patch_spot(rng)
 
     def patch_spot(self, rng: Generator) -> Spot:
         """Take a patch's own mitosis."""
@@ -112,6 +134,15 @@ class CropStream(IterableDataset[tuple[Tensor, int]]):
 def balanced(items: list[Item]) -> BalancedDraw[Item]:
     """Return a bag of spots or patches, balanced over where they come from."""
     return BalancedDraw(items, [item.origin for item in items])
+
+
+def negative_shares(sizes: list[int], corners: bool) -> list[float]:
+    """Return the shares of the pools of HARD_SHARES and, last, of the patches' corners; they need not sum to 1.
+
+    What a pool is too small for goes to the corners; without patches, to all pools alike.
+    """
+    shares = [min(share, LARGEST_SHARE * size) for share, size in zip(HARD_SHARES, sizes, strict=True)]
+    return [*shares, 1 - sum(shares) if corners else 0.0]
 
 
 def other_nuclei(patch: Patch) -> list[Spot]:

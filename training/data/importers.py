@@ -1,22 +1,24 @@
-"""Reads published data sets of mitotic figures, each in its own form, into one list of labelled images.
+"""Reads MIDOG++ and SlideRunner databases, each in its own form, into one list of labelled images.
 
 The traps of each form are handled where they occur: MIDOG++ states two corners and not COCO's width and height, and has
 50 images that are unlabelled rather than empty; SlideRunner databases number their classes differently each.
+docs/formats.md describes the forms.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import yaml
-
+from mitosis.config import one_line
 from mitosis.errors import InputError
-from mitosis.slide import IMAGE_SUFFIXES, open_slide
+from mitosis.labels import LOOK_ALIKE_NAME, MITOTIC_NAME, checked_name, checked_spacing, read_centres
 from training.data.images import LOOK_ALIKE, MITOTIC
 
 # In small letters, with blanks for hyphens and underscores.
@@ -31,9 +33,10 @@ ALIASES = {
 }  # fmt: skip
 # In the CCMCT and CMC databases, but neither of the two: a granulocyte, say, is what its class says and no label here.
 IGNORED = ("tumor cell", "tumorcell", "tumorzelle", "eosinophil", "eosinophile", "granulocyte", "unknown")
+NAMES = {MITOTIC: MITOTIC_NAME, LOOK_ALIKE: LOOK_ALIKE_NAME}
+MIDOG_FILE = re.compile(r"\d{3}\.tiff")
 UNLABELLED_MIDOG = range(151, 201)  # MIDOG 2021's unlabelled scanner: not negative
 DISAGREED = (0, None)  # the class of what the experts did not agree on
-SPOT, POLYGON = 1, 3  # SlideRunner's annotation types
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class LabelledSlide:
     """One image or slide of a data set, with what splitting and balancing need to know.
 
     ``name`` is the image's own and names what is cut from it; images of one ``case`` are never split apart.
+    ``spacing_um`` is what the labels say of the image's micrometres per pixel, if anything.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class LabelledSlide:
     tumor_type: str
     scanner: str
     objects: list[LabelledObject] = field(default_factory=list)
+    spacing_um: float | None = None
 
 
 def category_of(name: str, where: Path) -> int | None:
@@ -72,37 +77,77 @@ def category_of(name: str, where: Path) -> int | None:
 
 
 def read_midogpp(folder: Path, tumor_type: str = "unknown", scanner: str = "unknown") -> list[LabelledSlide]:
-    """Read MIDOG++: ``MIDOG++.json``, TIFF regions, and the companion CSV (``;``) where there is one.
+    """Read ``MIDOG++.json`` and, where there is one, the companion CSV (``;``); the images lie beside them.
 
-    ``tumor_type`` and ``scanner`` are for images of which neither says it.
+    Other data of this form may state ``case``, ``scanner``, ``tumor_type`` and ``spacing_um``, too. ``tumor_type``
+    and ``scanner`` are for images of which neither file says it. Labels may lie outside their image.
+
+    Raises InputError where the file is not of the form or contradicts itself.
     """
     path = folder / "MIDOG++.json"
-    document = json.loads(path.read_text())
-    names = {c["id"]: category_of(c["name"], path) for c in document["categories"]}
-    domains = read_domains(folder)
-    objects: dict[int, list[LabelledObject]] = {}
-    for annotation in document["annotations"]:
-        x1, y1, x2, y2 = annotation["bbox"]  # two corners
-        category = names[annotation["category_id"]]
-        if category is not None:
-            found = LabelledObject((x1 + x2) / 2, (y1 + y2) / 2, category)
-            objects.setdefault(annotation["image_id"], []).append(found)
-    slides = []
-    for image in document["images"]:
-        number = Path(image["file_name"]).stem
-        if number.isdigit() and int(number) in UNLABELLED_MIDOG:
-            if image["id"] in objects:
-                raise InputError(f"{path}: {image['file_name']} should be unlabelled but has annotations; wrong file?")
-            continue
-        domain = domains.get(number.lstrip("0"), {})
-        tumor = image.get("tumor_type") or domain.get("Tumor", tumor_type)
-        inside = [
-            o for o in objects.get(image["id"], []) if 0 <= o.x_px < image["width"] and 0 <= o.y_px < image["height"]
-        ]
-        slides.append(
-            LabelledSlide(folder / image["file_name"], number, number, tumor, domain.get("Scanner", scanner), inside)
-        )
+    try:
+        document = json.loads(path.read_text())
+        objects = objects_by_image(path, document)
+        domains = read_domains(folder)
+        slides = []
+        for image in labelled_images(path, document["images"], set(objects), bool(domains)):
+            file, case = folder / checked_name(path, image), image.get("case")
+            domain = domains.get(file.stem.lstrip("0"), {})
+            slides.append(
+                LabelledSlide(
+                    file,
+                    file.stem,
+                    file.stem if case is None else str(case),
+                    image.get("tumor_type") or domain.get("Tumor", tumor_type),
+                    image.get("scanner") or domain.get("Scanner", scanner),
+                    objects.get(image["id"], []),
+                    checked_spacing(path, image) if "spacing_um" in image else None,
+                )
+            )
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
     return slides
+
+
+def objects_by_image(path: Path, document: Any) -> dict[Any, list[LabelledObject]]:
+    """Return the labelled objects by the image's id. Raises InputError as ``mitosis.labels`` does, naming the label."""
+    categories = {c["id"]: category_of(c["name"], path) for c in document["categories"]}
+    relevant = document | {
+        "categories": [{"id": number, "name": NAMES[kind]} for number, kind in categories.items() if kind is not None],
+        "annotations": [a for a in document["annotations"] if categories[a["category_id"]] is not None],
+    }
+    centres, objects = read_centres(path, relevant), dict[Any, list[LabelledObject]]()
+    for category, name in NAMES.items():
+        for image in document["images"]:
+            found = [LabelledObject(x, y, category) for x, y in centres.get((image["id"], name), [])]
+            objects.setdefault(image["id"], []).extend(found)
+    return {image: found for image, found in objects.items() if found}
+
+
+def labelled_images(
+    path: Path, images: list[dict[str, Any]], annotated: set[Any], has_domains: bool
+) -> list[dict[str, Any]]:
+    """Leave out MIDOG++'s unlabelled images, and say so; of other data, an image without an object is a negative.
+
+    MIDOG++ names its images 001.tiff to 553.tiff, states their tumour there or in the companion CSV, and no case.
+    Raises InputError where an image that should be unlabelled has labels.
+    """
+    named = all("case" not in image and MIDOG_FILE.fullmatch(str(image["file_name"])) for image in images)
+    if not named or not (has_domains or any("tumor_type" in image for image in images)):
+        return images
+    unlabelled = [image for image in images if int(image["file_name"][:3]) in UNLABELLED_MIDOG]
+    for image in unlabelled:
+        if image["id"] in annotated:
+            raise InputError(
+                f"{path}: {image['file_name']} has no labels in MIDOG++, but some here; state each image's case if "
+                "these are other images"
+            )
+    if unlabelled:
+        print(f"{path}: {len(unlabelled)} of 151.tiff to 200.tiff left out; in MIDOG++ these are unlabelled")
+    return [image for image in images if image not in unlabelled]
 
 
 def read_domains(folder: Path) -> dict[str, dict[str, str]]:
@@ -118,23 +163,31 @@ def read_domains(folder: Path) -> dict[str, dict[str, str]]:
 def read_slide_runner(database: Path, slides: Path, tumor_type: str, scanner: str) -> list[LabelledSlide]:
     """Read a SlideRunner database (MITOS_WSI_CCMCT, MITOS_WSI_CMC) in its old or new column layout.
 
-    Columns are found by name. A polygon counts with the middle of its bounding box. Annotations marked as deleted, and
-    those on whose class the experts did not agree (class 0), are left out.
+    Columns are found by name. Whatever its type, an annotation counts with the middle of its bounding box. Those marked
+    as deleted, and those on whose class the experts did not agree (class 0), are left out.
+
+    Raises InputError for a file that is none, an unknown class, or an annotation without a place.
     """
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        connection.row_factory = sqlite3.Row
-        classes = {
-            row["uid"]: category_of(row["name"], database)
-            for row in connection.execute("SELECT uid, name FROM Classes")
-        } | dict.fromkeys(DISAGREED)
-        objects: dict[int, list[LabelledObject]] = {}
-        for slide, name, points in agreed_labels(connection):
-            if name not in classes:
-                raise InputError(f"{database}: an annotation has class {name}, which Classes does not name; mend it")
-            if (category := classes[name]) is not None:
+    try:
+        with sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True) as connection:
+            connection.row_factory = sqlite3.Row
+            classes = {
+                row["uid"]: category_of(row["name"], database)
+                for row in connection.execute("SELECT uid, name FROM Classes")
+            } | dict.fromkeys(DISAGREED)
+            objects: dict[int, list[LabelledObject]] = {}
+            for uid, slide, name, points in agreed_labels(connection):
+                if name not in classes:
+                    raise InputError(f"{database}: annotation {uid} has class {name}, which Classes lacks; mend it")
+                if (category := classes[name]) is None:
+                    continue
+                if not points:
+                    raise InputError(f"{database}: annotation {uid} has no coordinates; mark it as deleted, or mend it")
                 x, y = ((min(axis) + max(axis)) / 2 for axis in zip(*points, strict=True))
                 objects.setdefault(slide, []).append(LabelledObject(x, y, category))
-        files = list(connection.execute("SELECT uid, filename FROM Slides ORDER BY uid"))
+            files = list(connection.execute("SELECT uid, filename FROM Slides ORDER BY uid"))
+    except sqlite3.Error as error:
+        raise InputError(f"{database}: is no SlideRunner database ({one_line(error)}); name its .sqlite") from error
     paths = {row["uid"]: slides / row["filename"] for row in files}
     return [
         LabelledSlide(path, path.stem, path.stem, tumor_type, scanner, objects.get(uid, []))
@@ -142,66 +195,14 @@ def read_slide_runner(database: Path, slides: Path, tumor_type: str, scanner: st
     ]
 
 
-def agreed_labels(connection: sqlite3.Connection) -> Iterator[tuple[int, int, list[tuple[float, float]]]]:
-    """Yield (slide, agreed class, points) of every annotation that is not deleted."""
+def agreed_labels(connection: sqlite3.Connection) -> Iterator[tuple[int, int, int, list[tuple[float, float]]]]:
+    """Yield (annotation, slide, agreed class, points) of every annotation that is not deleted."""
     columns = {row["name"] for row in connection.execute("PRAGMA table_info(Annotations)")}
-    kept = "AND (deleted IS NULL OR deleted = 0)" if "deleted" in columns else ""
+    kept = "WHERE deleted IS NULL OR deleted = 0" if "deleted" in columns else ""
     points: dict[int, list[tuple[float, float]]] = {}
     for row in connection.execute(
         "SELECT annoId, coordinateX, coordinateY FROM Annotations_coordinates ORDER BY annoId, orderIdx"
     ):
         points.setdefault(row["annoId"], []).append((float(row["coordinateX"]), float(row["coordinateY"])))
-    query = f"SELECT uid, slide, agreedClass FROM Annotations WHERE type IN ({SPOT}, {POLYGON}) {kept} ORDER BY uid"
-    for row in connection.execute(query):
-        if row["uid"] in points:
-            yield row["slide"], row["agreedClass"], points[row["uid"]]
-
-
-def read_yolo(folder: Path, tumor_type: str, scanner: str) -> list[LabelledSlide]:
-    """Read a YOLO-format folder: ``data.yaml`` (names), ``images/``, ``labels/*.txt`` (class, centre and size in 0..1).
-
-    As YOLO has it, an image without a label file holds no object. An image is named by its path under ``images/``,
-    since ``train/a.png`` and ``val/a.png`` are two; each is a case of its own.
-
-    Raises InputError for an unknown class or a malformed line.
-    """
-    path = folder / "data.yaml"
-    names = yaml.safe_load(path.read_text())["names"]
-    by_number = dict(enumerate(names)) if isinstance(names, list) else {int(k): v for k, v in names.items()}
-    categories = {number: category_of(name, path) for number, name in by_number.items()}
-    slides = []
-    for image in sorted(p for p in (folder / "images").rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-        relative = image.relative_to(folder / "images").with_suffix("")
-        name = "_".join(relative.parts)
-        labels = folder / "labels" / f"{relative}.txt"
-        objects = []
-        if labels.exists():
-            with open_slide(image, spacing_um=1.0) as slide:  # only its size is wanted
-                width, height = slide.width_px, slide.height_px
-            for number, x, y in yolo_centres(labels):
-                if number not in categories:
-                    raise InputError(f"{labels}: class {number} is not in {path}; mend one of them")
-                category = categories[number]
-                if category is not None:
-                    objects.append(LabelledObject(x * width, y * height, category))
-        slides.append(LabelledSlide(image, name, name, tumor_type, scanner, objects))
-    return slides
-
-
-def yolo_centres(labels: Path) -> Iterator[tuple[int, float, float]]:
-    """Yield (class, x, y) of each line of a YOLO label file, the centre in shares of width and height.
-
-    Raises InputError that names the line which is not class, centre and size.
-    """
-    for number, line in enumerate(labels.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            kind, *box = line.split()
-            x, y, _, _ = (float(value) for value in box)
-            found = int(kind), x, y
-        except ValueError as error:
-            raise InputError(f"{labels}, line {number}: '{line}' is not class, x, y, width, height; mend it") from error
-        if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise InputError(f"{labels}, line {number}: the centre {x:g}, {y:g} is not within 0..1; state shares")
-        yield found
+    for row in connection.execute(f"SELECT uid, slide, agreedClass FROM Annotations {kept} ORDER BY uid"):
+        yield row["uid"], row["slide"], row["agreedClass"], points.get(row["uid"], [])

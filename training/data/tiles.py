@@ -85,7 +85,8 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def draw(self, rng: Generator) -> tuple[RGB, Boxes]:
         """Draw one tile of a random kind, before mixing and colour."""
-        kind, mix = rng.random(), self.profile.mix
+        mix = self.profile.mix
+        kind = rng.uniform(0 if self.patches else mix.patches, 1)  # without patches, the other kinds share their part
         if kind < mix.patches:
             return self.patch_mosaic(rng)
         if kind < mix.patches + mix.mosaic and self.mosaics:
@@ -112,13 +113,13 @@ class TileStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def cut(self, rng: Generator, window: LabelledWindow, centre: NDArray[np.float32], side: int) -> tuple[RGB, Boxes]:
         """Cut a turned and scaled square near ``centre``, moved so that it stays inside the window where it can."""
-        scale = float(np.exp(rng.uniform(*np.log(SCALES))))
-        height, width = window.rgb.shape[:2]
+        scale, rgb = float(np.exp(rng.uniform(*np.log(SCALES)))), window.rgb
+        height, width = rgb.shape[:2]
         margin = np.minimum(side / scale / 2, np.array([width, height]) / 2)
         centre = np.clip(centre, margin, np.array([width, height]) - margin).astype(np.float32)
         matrix = random_affine(rng, centre, side, scale)
         centres = window.points[window.categories == MITOTIC] @ matrix[:, :2].T + matrix[:, 2]
-        return warp(window.rgb, matrix, side), visible_boxes(centres, side)
+        return warp(rgb, matrix, side), visible_boxes(centres, side)
 
     def patch_mosaic(self, rng: Generator) -> tuple[RGB, Boxes]:
         """Fill a tile with patches of many cases and cuts of windows, in cells of a random size from a random corner.
