@@ -100,7 +100,7 @@ def shell(root: Path, tmp_path: Path) -> Iterator[Shell]:
 
 
 def write_labelled_cases(root: Path, folder: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write the drawn case twice as twelve labelled ones in MIDOG++'s form, half of each kind: of 24, two are val, five test."""
+    """Write the drawn case as 24 labelled ones of two kinds in MIDOG++'s form, each twice: two are val, five test."""
     folder.mkdir()
     planted = json.loads((root / "test/planted.json").read_text())
     document = {"categories": planted["categories"], "images": [], "annotations": []}
