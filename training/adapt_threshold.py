@@ -7,8 +7,8 @@ own threshold stays that of an average slide, so run this after training.calibra
 
     python -m training.adapt_threshold --data ../shared/data --bundle model
 
-Writes the part ``adaptive`` into bundle.yaml, unless F1 on frames that were left out does not rise. What it does to
-other cases is then measured with `mitosis detect --adaptive-threshold` and `mitosis evaluate`.
+Writes the part ``adaptive`` into bundle.yaml, or removes an older one where F1 on frames that were left out does not
+rise. What it does to other cases is then measured with `mitosis detect --adaptive-threshold` and `mitosis evaluate`.
 """
 
 from __future__ import annotations
@@ -143,6 +143,16 @@ def left_out(views: list[View], penalty: float, threshold: float) -> tuple[float
     return sum(losses) / sum(len(view.found.rows) for view in views), counts
 
 
+def write(bundle: Path, part: Adaptive | None) -> bool:
+    """Put the part into the bundle's description, None for none; returns whether it had one."""
+    description = yaml.safe_load((bundle / DESCRIPTION).read_text())
+    older = description.pop("adaptive", None)
+    if part:
+        description["adaptive"] = part.model_dump()
+    (bundle / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
+    return older is not None
+
+
 def say(name: str, counts: Counts) -> None:
     """Print one line of counts."""
     print(f"{name}: TP {counts.tp} FP {counts.fp} FN {counts.fn}, F1 {counts.f1:.3f}")
@@ -173,11 +183,10 @@ def main(
     say(f"adapted (C {penalty:g}), the same, left-out frames", moved)
     helps = np.nan_to_num(moved.f1) > np.nan_to_num(fixed.f1)
     if not (helps or anyway):
-        print("it does not help: nothing was written")
+        removed = write(bundle, None)
+        print(f"it does not help: {'the older part was removed' if removed else 'nothing was written'}")
         return
-    description = yaml.safe_load((bundle / DESCRIPTION).read_text())
-    description["adaptive"] = part.model_dump()
-    (bundle / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False))
+    write(bundle, part)
     print(f"written to {bundle / DESCRIPTION}")
 
 

@@ -32,6 +32,7 @@ from mitosis.bundle import DESCRIPTION, Calibration
 from mitosis.calibration import logits, probabilities
 from mitosis.config import Config, OperatingPoint
 from mitosis.detections import Detections, centres_px
+from mitosis.errors import InputError
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
 from mitosis.pipeline import Model, decided, load_model, scored_candidates
@@ -99,7 +100,13 @@ def as_elsewhere(rng: Generator, rgb: RGB) -> RGB:
 
 
 def fit(rows: Detections, positive: NDArray[np.bool_], share: float) -> Calibration:
-    """Fit the logistic function of both scores' logits; stage 2's weigh ``share`` of what stage 1's do."""
+    """Fit the logistic function of both scores' logits; stage 2's weigh ``share`` of what stage 1's do.
+
+    Raises InputError unless there are candidates of both kinds.
+    """
+    if len(np.unique(positive)) < 2:
+        found = f"{len(rows)} candidates, {int(positive.sum())} of them mitoses"
+        raise InputError(f"split val: {found}, but some of both kinds are needed; add frames or train stage 1 longer")
     x = logits(rows["detector_score"]) + share * logits(rows["classifier_score"])
     fitted = LogisticRegression(C=1.0).fit(x[:, None], positive)  # two numbers from some hundred candidates
     weight = float(fitted.coef_[0, 0])
@@ -110,11 +117,8 @@ def fit(rows: Detections, positive: NDArray[np.bool_], share: float) -> Calibrat
     )
 
 
-def cross_fitted(found: list[Found], share: float) -> NDArray[np.floating]:
-    """Return every candidate's probability from a calibration that did not see its frame.
-
-    Where val is too small for that, one that did.
-    """
+def cross_fitted(found: list[Found], share: float) -> NDArray[np.floating] | None:
+    """Return candidates' probabilities from calibrations that did not see their frame; None where val is too small."""
     rows, positive = candidates_of(found)
     names = [f.image.file_name for f in found]  # a frame's simulated versions stay with it
     frame = np.repeat(np.unique(names, return_inverse=True)[1], [len(f.rows) for f in found])
@@ -122,7 +126,7 @@ def cross_fitted(found: list[Found], share: float) -> NDArray[np.floating]:
     folds = min(FOLDS, len(set(names)))
     splits = list(GroupKFold(folds).split(rows, positive, frame)) if folds > 1 else []
     if not splits or any(len(np.unique(positive[seen])) < 2 for seen, _ in splits):
-        return probabilities(rows, fit(rows, positive, share))
+        return None
     for seen, unseen in splits:
         out[unseen] = probabilities(rows[unseen], fit(rows[seen], positive[seen], share))
     return out
@@ -222,8 +226,13 @@ def counts_at(threshold: float, found: list[Found]) -> Counts:
 def write(
     bundle: Path, calibration: Calibration, point: OperatingPoint, metrics: dict[str, float], points: Points
 ) -> None:
-    """Put calibration, operating point and figures into the bundle's description, and the curve beside it."""
+    """Put calibration, operating point and figures into the bundle's description, and the curve beside it.
+
+    An adaptive threshold was learnt from the old probabilities, and goes.
+    """
     description = yaml.safe_load((bundle / DESCRIPTION).read_text())
+    if description.pop("adaptive", None):
+        print("the adaptive threshold was one of the old probabilities, and is removed: run training.adapt_threshold")
     description["calibration"] = calibration.model_dump()
     description["operating_point"] = point.model_dump(exclude_none=True)
     description["metrics"] = {name: round(value, 3) for name, value in metrics.items()}
@@ -262,9 +271,11 @@ def main(
         print(f"recall on held-out patches {metrics['held_out_patch_recall']:.3f}")
     rows, positive = candidates_of(found)
     before = reliability_error(rows["classifier_score"], positive)
-    after = reliability_error(cross_fitted(found, share), positive)
-    print(f"reliability error: {before:.3f} before, {after:.3f} after (cross-fitted over frames)")
-    metrics |= {"val_reliability_error_before": before, "val_reliability_error_after": after}
+    unseen = cross_fitted(found, share)
+    after = reliability_error(rows["probability"] if unseen is None else unseen, positive)
+    how, suffix = ("cross-fitted over frames", "") if unseen is not None else ("in-sample: val is small", "_in_sample")
+    print(f"reliability error: {before:.3f} before, {after:.3f} after ({how})")
+    metrics |= {"val_reliability_error_before": before, f"val_reliability_error_after{suffix}": after}
     point = OperatingPoint(
         detector_confidence=LOWEST_CONFIDENCE, classifier_threshold=round(threshold, 2), views=keep_all.views
     )

@@ -3,8 +3,8 @@
     python -m training.compare_variants --data ../shared/data --basic runs/stock/model --improved runs/improved/model \\
         --bundle model --output comparison
 
-Each variant's threshold is chosen on split val; test, and aperio where the data has it, are only scored. Stage 1 alone
-is the same pipeline with stage 1's score as the probability. Writes table.md and the plots.
+Each variant's threshold is chosen on split val; test and aperio, where the data has them, are only scored. Stage 1
+alone is the same pipeline with stage 1's score as the probability. Writes table.md and the plots.
 """
 
 from __future__ import annotations
@@ -111,6 +111,9 @@ def main(
     (output / "table.md").write_text(text)
     print(text)
     unseen = {v.name: every(v) for v in variants}
+    if not all(unseen.values()):
+        print(f"{data}: has no images but those of split val, which chose the thresholds: nothing is drawn")
+        return
     draw_curves(output, unseen)
     draw_reliability(output / "reliability.png", unseen)
     for v in variants:

@@ -26,10 +26,10 @@ from training.data.crops import CONTEXT
 from training.data.images import SPACING_TOLERANCE, SPACING_UM
 from training.mine_candidates import TILE_PX, load_detector
 from training.networks.convnext import CLASSES, IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, MeanOfViews, MitosisClassifier
-from training.warm_start import Stage, mean_with_bundle, save_parameters
+from training.warm_start import SMALL, Stage, mean_with_bundle, save_parameters
 
 OPSET = 17
-SMALL = 1024  # initialisers with fewer values stay in single precision: biases and norms cost nothing
+MAKERS = {"detector.pt": "training.train_detector", "classifier.pt": "training.train_classifier"}
 
 
 def export_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
@@ -121,6 +121,13 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
+def check_trained(run: Path, *files: str) -> None:
+    """Raise InputError where a run lacks one of the files."""
+    for name in files:
+        if not (run / name).is_file():
+            raise InputError(f"{run / name}: not there; {MAKERS[name]} makes it, or copy that of another run")
+
+
 def training_data(data: Path | None, start: Path | None) -> str:
     """Say what the networks learnt from, as far as it is known.
 
@@ -158,7 +165,12 @@ def main(
     ] = None,
 ) -> None:
     """Export the networks and describe them."""
+    if mean_second_look_with and not second_look:
+        raise typer.BadParameter("--mean-second-look-with needs --second-look, the run to take the mean of")
     check_replaceable(output)
+    check_trained(run, "detector.pt", "classifier.pt")
+    if second_look:
+        check_trained(second_look, "detector.pt")
     learnt_from = about_data or training_data(data, start)
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,8 +55,14 @@ def keeping_all(config: Config) -> Config:
 
 
 def sets_in(data: Path) -> list[str]:
-    """Return those of ``SETS`` that the data folder has: one of one's own has no aperio."""
-    return [name for name, (_, labels, _) in SETS.items() if name == "val" or (data / labels).is_file()]
+    """Return those of ``SETS`` that the data folder has an image of: one of one's own has no aperio.
+
+    Raises InputError where there is none of split val, without which there is no threshold.
+    """
+    images_of(data, "val")
+    of_frames = {str(image.get("split")) for image in json.loads((data / "frames.json").read_text())["images"]}
+    wanted = {None, *of_frames}
+    return [name for name, (_, labels, split) in SETS.items() if split in wanted and (data / labels).is_file()]
 
 
 def images_of(data: Path, name: str) -> tuple[list[LabelledImage], list[Path]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,7 +25,16 @@ from training.mine_candidates import FILE_NAME as CANDIDATES
 from training.networks.convnext import MitosisClassifier
 from training.networks.losses import classifier_loss
 from training.profiles import CLASSIFIER_PROFILES, ClassifierProfile
-from training.schedule import AveragedWeights, Budget, in_background, load_checkpoint, save_checkpoint, set_rate
+from training.schedule import (
+    AveragedWeights,
+    Budget,
+    Hours,
+    State,
+    in_background,
+    save_checkpoint,
+    set_rate,
+    take_up,
+)
 from training.validation import NO_MITOSIS, Validation, candidate_spots
 from training.warm_start import start_from_bundle
 
@@ -80,9 +89,7 @@ def train_step(
 class Training:
     """A run under way: the network, its averages and where in the schedule it is."""
 
-    def __init__(
-        self, model: MitosisClassifier, profile: ClassifierProfile, hours: float, saved: dict[str, Any] | None
-    ) -> None:
+    def __init__(self, model: MitosisClassifier, profile: ClassifierProfile, hours: float, saved: State | None) -> None:
         """Begin, or take up the run of a checkpoint."""
         self.model, self.profile = model, profile
         self.optimiser = torch.optim.AdamW(
@@ -129,7 +136,7 @@ class Training:
         if better or self.profile.keep_last:
             self.kept = {name: value.clone() for name, value in self.average.state.items()}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return all that a checkpoint needs to take the run up again."""
         return {
             "average": self.kept, "latest": self.average.state, "updates": self.average.updates,
@@ -148,7 +155,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with windows.json, frames.json and patches.csv")],
     run: Annotated[Path, typer.Option(help=f"Folder with {CANDIDATES}; taken up again if it holds a checkpoint")],
     profile: Annotated[str, typer.Option(help=f"Settings: {', '.join(CLASSIFIER_PROFILES)}")] = "paper",
-    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
+    hours: Hours = float("inf"),
     architecture: Annotated[
         str | None, typer.Option(help="A ConvNeXt of timm's; default that of --start, else convnext_tiny")
     ] = None,
@@ -169,7 +176,8 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = MitosisClassifier(architecture, settings.drop_path).train().to(memory_format=torch.channels_last)
     path = run / "classifier.pt"
-    saved = load_checkpoint(path)
+    about = {"architecture": architecture, "profile": profile, "seed": seed}
+    saved = take_up(path, about, start)
     if start and not saved:
         print(f"{start_from_bundle(model, start, 'classifier'):.0%} of the parameters from {start}", flush=True)
     training = Training(model.to(device), settings, hours, saved)
@@ -193,7 +201,7 @@ def main(
             f"{training.budget.spent_s / 60:.1f} min",
             flush=True,
         )
-        save_checkpoint(path, {"architecture": architecture, "seed": seed} | training.state())
+        save_checkpoint(path, about | training.state())
     found = f"best val F1 {training.best:.3f} at epoch {training.best_epoch}"
     print(f"done: {training.step} steps in {training.budget.spent_s / 60:.1f} min, {found} -> {path}")
 

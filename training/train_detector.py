@@ -12,64 +12,39 @@ on one GPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-import torch.distributed as dist
 import typer
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mitosis.bundle import read_bundle
 from training.data.images import load_patches, load_windows
 from training.data.tiles import TileStream, collate
-from training.mine_candidates import load_detector
+from training.mine_candidates import TILE_PX, load_detector
 from training.networks.losses import distillation_loss
-from training.networks.yolo11 import MitosisDetector, Scale, Variant, variant_and_scale
+from training.networks.yolo11 import MitosisDetector, Scale, Variant
 from training.profiles import DETECTOR_PROFILES, DetectorProfile
-from training.schedule import AveragedWeights, Budget, in_background, load_checkpoint, save_checkpoint, set_rate
-from training.warm_start import stage_of, start_from_bundle
+from training.schedule import (
+    AveragedWeights,
+    Budget,
+    Hours,
+    Processes,
+    State,
+    in_background,
+    save_checkpoint,
+    set_rate,
+    take_up,
+)
+from training.warm_start import choose_part, start_from_bundle
 
-SMALL_TILE_PX, TILE_PX = 320, 512
+SMALL_TILE_PX = 320
 TAUGHT = 0.5  # share of the class loss that compares with teachers rather than labels, where there are any
 SAVE_EVERY = 100  # steps
 REPORT_EVERY = 20
-
-State = dict[str, Any]  # of a checkpoint
-
-
-class Processes:
-    """This process's place among those that torchrun started; alone without it."""
-
-    def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        self.device = torch.device("cpu")
-        if torch.cuda.is_available():
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.backends.cudnn.benchmark = True  # tiles have two sizes in all a run
-        if self.count > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-
-    def wrap(self, model: MitosisDetector) -> nn.Module:
-        """Average gradients over the processes."""
-        return DistributedDataParallel(model) if self.count > 1 else model
-
-    def agree(self, progress: float) -> float:
-        """Return the first process's view of the progress: all must stop at the same step."""
-        shared = torch.tensor(progress, device=self.device)
-        if self.count > 1:
-            dist.broadcast(shared, 0)
-        return float(shared)
-
-    def leave(self) -> None:
-        """Wait for the others and part."""
-        if self.count > 1:
-            dist.barrier()
-            dist.destroy_process_group()
 
 
 def batches(stream: TileStream, batch: int, workers: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -201,7 +176,7 @@ def main(
         str | None, typer.Option(help="stock or improved; default that of --start, else improved")
     ] = None,
     scale: Annotated[str | None, typer.Option(help="n, s, m, l or x; default that of --start, else n")] = None,
-    hours: Annotated[float, typer.Option(help="Wall-clock budget; the schedule fits it")] = float("inf"),
+    hours: Hours = float("inf"),
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs instead of the profile's")] = None,
     start: Annotated[
         Path | None, typer.Option(help="A bundle whose detector is trained on; else random weights")
@@ -219,22 +194,19 @@ def main(
     if epochs:
         settings = replace(settings, epochs=epochs)
     torch.manual_seed(seed)
-    about_start = read_bundle(start).description if start else None
-    of_start = variant_and_scale(about_start.detector.architecture) if about_start else ("improved", "n")
-    variant, scale = variant or of_start[0], scale or of_start[1]
+    part, of_part = choose_part(read_bundle(start).description, variant, scale) if start else (None, ("improved", "n"))
+    variant, scale = variant or of_part[0], scale or of_part[1]
     model = build(variant, scale, settings)
+    about: State = {"variant": variant, "scale": scale, "profile": profile, "epochs": settings.epochs}
+    about |= {"teachers": len(teacher or []), "seed": seed}
     path = run / "detector.pt"
-    saved = load_checkpoint(path)
-    if start and about_start and not saved:
-        taken = start_from_bundle(model, start, stage_of(about_start, scale))
-        print(f"{taken:.0%} of the parameters from {start}", flush=True)
-    if saved and (saved["variant"], saved["scale"]) != (variant, scale):
-        raise typer.BadParameter(f"{path} holds {saved['variant']} {saved['scale']}; choose another --run")
+    saved = take_up(path, about, start)
+    if start and part and not saved:
+        print(f"{start_from_bundle(model, start, part):.0%} of the parameters from {start}", flush=True)
     teachers = Teachers(teacher or [], processes.device)
     training = Training(model.to(processes.device), teachers, settings, hours, saved)
     network, recent = processes.wrap(model), 0.0
     source = Source(data, settings, seed, processes, workers)
-    about = {"variant": variant, "scale": scale, "seed": seed}
     while (progress := processes.agree(training.progress)) < 1:
         tiles, labels = source.draw(progress, training.epoch, training.step)
         loss = training.learn(network, tiles, labels, progress)

@@ -15,18 +15,29 @@ from torch import Tensor, nn
 
 from mitosis.bundle import Description
 from mitosis.errors import BundleError
-from training.networks.yolo11 import variant_and_scale
+from training.networks.yolo11 import Scale, Variant, variant_and_scale
 
 FILE_NAME = "parameters.safetensors"
-SMALL = 1024  # tensors with fewer values stay in single precision: norms and their statistics
+SMALL = 1024  # tensors with fewer values stay in single precision: biases, norms and their statistics cost nothing
 
 Stage = Literal["detector", "classifier", "second_look"]
 
 
-def stage_of(description: Description, scale: str) -> Stage:
-    """Return which detector of a bundle a training of this scale goes on from: the first look's, or the others'."""
-    further = description.second_look
-    return "second_look" if further and variant_and_scale(further.architecture)[1] == scale else "detector"
+def choose_part(
+    description: Description, variant: str | None, scale: str | None
+) -> tuple[Stage, tuple[Variant, Scale]]:
+    """Return the detector of a bundle that a training goes on from, and its own variant and scale.
+
+    Of the first look's and the further looks' that which is most of what was asked for; None asks for nothing. Weights
+    of another scale fit nowhere, of another variant they do in part, so the scale comes first. The first look's where
+    both are as good.
+    """
+    parts: list[tuple[Stage, tuple[Variant, Scale]]] = [
+        ("detector", variant_and_scale(description.detector.architecture))
+    ]
+    if description.second_look:
+        parts.append(("second_look", variant_and_scale(description.second_look.architecture)))
+    return max(parts, key=lambda part: (scale in (None, part[1][1]), variant in (None, part[1][0])))
 
 
 def save_parameters(folder: Path, networks: dict[Stage, dict[str, Tensor]]) -> None:

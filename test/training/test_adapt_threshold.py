@@ -1,12 +1,18 @@
 """The threshold's model, on slides whose true shift is known."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from mitosis.adaptive import adapted_threshold
+from mitosis.bundle import read_bundle
 from mitosis.detections import empty_detections
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
-from training.adapt_threshold import View, fit, left_out
+from training import adapt_threshold
+from training.adapt_threshold import View, fit, left_out, write
 from training.calibrate import Found
 
 SHIFT = 1.5  # logits that a slide's probabilities lose for a unit of eosin
@@ -46,3 +52,20 @@ def test_it_helps_on_slides_that_were_left_out() -> None:
     assert moved.f1 > fixed.f1 + 0.02
     assert moved.tp + moved.fn == fixed.tp + fixed.fn
     assert loss < left_out([View(v.found, v.features | {"eosin": 0.0}) for v in drawn], 1.0, 0.4)[0]
+
+
+def test_a_part_that_does_not_help_is_removed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the slides' features say nothing, an older part goes, and what is said is what was done."""
+    drawn = [View(view.found, view.features | {"eosin": 0.0}) for view in views()]
+    for name in ("load_model", "look_at_all", "read_labels"):
+        monkeypatch.setattr(adapt_threshold, name, lambda *_, **__: drawn)
+    monkeypatch.setattr(adapt_threshold, "left_out", lambda *_: (1.0, Counts()))
+    bundle = shutil.copytree(root / "model", tmp_path / "model")
+    assert not write(bundle, fit(drawn, 1.0)[0])
+    assert read_bundle(bundle).description.adaptive
+    for said in ("the older part was removed", "nothing was written"):
+        adapt_threshold.main(tmp_path, bundle)
+        assert f"it does not help: {said}" in capsys.readouterr().out
+        assert read_bundle(bundle).description.adaptive is None

@@ -4,15 +4,19 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from mitosis.bundle import Calibration
 from mitosis.calibration import probabilities
 from mitosis.config import Config, OperatingPoint
 from mitosis.detections import empty_detections
+from mitosis.errors import InputError
 from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
+from training import calibrate
 from training.calibrate import (
+    Evidence,
     Found,
     best,
     candidates_of,
@@ -58,8 +62,9 @@ def test_a_frame_does_not_calibrate_itself() -> None:
     turned = found[4]
     mitoses = np.column_stack([turned.rows["x1"], turned.rows["y1"]]).astype(np.float64)[~turned.positive]
     image = LabelledImage("4.png", "a", "b", 0.25, mitoses, np.empty((0, 2)))
-    before = np.split(cross_fitted(found, SHARE), 10)
-    after = np.split(cross_fitted([*found[:4], Found(image, turned.rows), *found[5:]], SHARE), 10)
+    first, second = (cross_fitted(f, SHARE) for f in (found, [*found[:4], Found(image, turned.rows), *found[5:]]))
+    assert first is not None and second is not None
+    before, after = np.split(first, 10), np.split(second, 10)
     changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
     assert not changed[4]
     assert sum(changed) >= 8  # all but the frames of its own fold
@@ -90,8 +95,8 @@ def test_the_lowest_threshold_of_the_plateau() -> None:
     assert best([(0.1, Counts(0, 0, 3)), (0.2, Counts(1, 0, 2))])[0] == 0.2  # F1 is undefined without any find
 
 
-def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
-    (tmp_path / "bundle.yaml").write_text("name: kept\ncalibration: null\nmetrics: {old: 1}\n")
+def test_what_is_written_is_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bundle.yaml").write_text("name: kept\ncalibration: null\nmetrics: {old: 1}\nadaptive: {reach: 2.0}\n")
     found = frames(20)
     points = points_of(found, "probability")  # which are those that TRUE gives
     threshold, chosen = best(points)
@@ -100,8 +105,34 @@ def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
     write(tmp_path, TRUE, point, {"val_f1": chosen.f1}, points)
     written = yaml.safe_load((tmp_path / "bundle.yaml").read_text())
     assert written["name"] == "kept"
+    assert "adaptive" not in written  # it was learnt from other probabilities
+    assert "adaptive threshold" in capsys.readouterr().out
     assert Calibration(**written["calibration"]) == TRUE
     assert written["operating_point"] == {"classifier_threshold": threshold, "views": 2}
     assert written["metrics"] == {"val_f1": round(chosen.f1, 3)}
     rows = list(csv.DictReader((tmp_path / "validation-curve.csv").open()))
     assert [(float(r["threshold"]), int(r["tp"])) for r in rows] == [(at, c.tp) for at, c in points]
+
+
+@pytest.mark.parametrize(("kept", "said"), [("none", "0 candidates, 0"), ("mitoses", "all"), ("others", ", 0 of them")])
+def test_it_says_what_val_lacks(kept: str, said: str) -> None:
+    rows, positive = candidates_of(frames(3))
+    chosen = {"none": np.zeros(len(rows), bool), "mitoses": positive, "others": ~positive}[kept]
+    said = f"{positive.sum()} candidates, {positive.sum()} of them" if kept == "mitoses" else said
+    with pytest.raises(InputError, match=f"split val: .*{said}"):
+        fit(rows[chosen], positive[chosen], SHARE)
+
+
+@pytest.mark.parametrize(("count", "said", "name"), [(1, "in-sample", "after_in_sample"), (4, "cross-fitted", "after")])
+def test_it_says_whether_the_frames_were_left_out(
+    count: int, said: str, name: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A frame and its simulated laboratories stay together, so that one frame cannot be cross-fitted."""
+    (tmp_path / "bundle.yaml").write_text("name: kept\n")
+    monkeypatch.setattr(calibrate, "load_model", lambda *_, **__: None)
+    monkeypatch.setattr(Evidence, "gather", lambda *_: Evidence(frames(count), frames(count), []))
+    calibrate.main(tmp_path, tmp_path)
+    assert f"after ({said}" in capsys.readouterr().out
+    metrics = yaml.safe_load((tmp_path / "bundle.yaml").read_text())["metrics"]
+    assert set(metrics) == {"val_f1", "val_reliability_error_before", f"val_reliability_error_{name}"}

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mitosis.errors import InputError
 from training.compare_variants import main
+from training.scored import sets_in
 
 
 def write_sets(root: Path, data: Path) -> None:
@@ -62,6 +63,28 @@ def test_a_folder_without_aperio_and_an_improved_bundle(root: Path, tmp_path: Pa
     improved, alone, _ = (line[2:] for line in lines if line[0] == "| val")
     assert improved == alone
     assert not [line for line in lines if line[0] == "| aperio"]
+
+
+def test_a_folder_without_unseen_images(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """frames.json has no image of split test: there is the line of val, and nothing to draw."""
+    write_sets(root, tmp_path)
+    (tmp_path / "aperio.json").unlink()
+    document = json.loads((tmp_path / "frames.json").read_text())
+    document["images"] = [image for image in document["images"] if image["split"] == "val"]
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] == document["images"][0]["id"]]
+    (tmp_path / "frames.json").write_text(json.dumps(document))
+    main(tmp_path, tmp_path / "out", root / "model")
+    lines = [line.split(" | ")[:2] for line in (tmp_path / "out/table.md").read_text().splitlines()]
+    assert [line[1] for line in lines if line[0] == "| val"] == ["stage 1", "two stages"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.md"]
+    assert "nothing is drawn" in capsys.readouterr().out
+
+
+def test_without_val_nothing_is_scored(root: Path, tmp_path: Path) -> None:
+    write_sets(root, tmp_path)
+    (tmp_path / "frames.json").write_text((tmp_path / "frames.json").read_text().replace('"val"', '"test"'))
+    with pytest.raises(InputError, match="no image of split 'val'"):
+        sets_in(tmp_path)
 
 
 def test_a_line_is_held_to_its_variant(root: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from torch.nn.functional import conv2d, group_norm
 
 from training.networks.convnext import MatmulDepthwise, MeanOfViews, MitosisClassifier
 from training.networks.ema import EMA
-from training.networks.lsconv import LSConv, aggregate
+from training.networks.gradients import NormalisedAggregation
+from training.networks.lsconv import LSConv, aggregate, by_kernel
 from training.networks.yolo11 import HEAD_LAYERS, MitosisDetector, WithEMA, architecture_name, variant_and_scale
 
 
@@ -19,14 +20,14 @@ def test_aggregate_equals_a_plain_loop() -> None:
             for j in (-1, 0, 1):
                 if 0 <= h + i < 5 and 0 <= w + j < 4:
                     expected[b, c, h, w] += x[b, c, h + i, w + j] * kernels[b, c % 2, 3 * (i + 1) + (j + 1), h, w]
-    torch.testing.assert_close(aggregate(x, kernels), expected)
+    torch.testing.assert_close(aggregate(by_kernel(x), kernels).view(x.shape), expected)
 
 
-def test_aggregate_gradients() -> None:
+def test_gradients_of_the_aggregation_equal_finite_differences() -> None:
     torch.manual_seed(1)
-    x = torch.randn(1, 8, 3, 4, dtype=torch.float64, requires_grad=True)
-    kernels = torch.randn(1, 1, 9, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(aggregate, (x, kernels))
+    shapes = (1, 16, 3, 4), (1, 18, 3, 4), (18,), (18,)  # image, kernels, weight and bias of their norm
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *x: NormalisedAggregation.apply(*x, 1e-5), inputs)
 
 
 def test_lsconv_is_identity_plus_normalised_aggregation() -> None:
@@ -34,7 +35,7 @@ def test_lsconv_is_identity_plus_normalised_aggregation() -> None:
     block = LSConv(16).eval()
     x = torch.randn(1, 16, 6, 6)
     kernels = block.kernels.norm(block.kernels(x)).view(1, 2, 9, 6, 6)
-    torch.testing.assert_close(block(x), block.norm(aggregate(x, kernels)) + x)
+    torch.testing.assert_close(block(x), block.norm(aggregate(by_kernel(x), kernels).view(x.shape)) + x)
     with pytest.raises(ValueError, match="divisible by 8"):
         LSConv(12)
 

@@ -1,18 +1,21 @@
 """Stage 2's training: a run that was cut is taken up as if it had not been, and knows when to stop."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import Tensor
+from typer.testing import CliRunner
 
+from training import train_classifier, train_detector
 from training.networks.convnext import MitosisClassifier
 from training.profiles import CPU_CLASSIFIER
-from training.schedule import load_checkpoint, save_checkpoint
+from training.schedule import load_checkpoint, save_checkpoint, take_up
 from training.train_classifier import Training
 
 PROFILE = replace(CPU_CLASSIFIER, batch=4, epochs=2, epoch_samples=12, warm_up_steps=2)
@@ -78,3 +81,34 @@ def test_it_keeps_the_best_epoch_or_the_last_and_stops_when_none_is_better() -> 
         assert (run.best, run.best_epoch) == (0.6, 1)
         kept_first = all(torch.equal(run.kept[name], value) for name, value in first.items())
         assert kept_first is not keep_last
+
+
+def test_a_run_goes_on_as_it_was_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another profile or network is refused; what may change, and a bundle to start from, is spoken of."""
+    path, asked = tmp_path / "classifier.pt", {"architecture": "convnext_atto_ols", "profile": "cpu", "seed": 0}
+    assert take_up(path, asked, tmp_path) is None
+    save_checkpoint(path, asked | Training(network(), PROFILE, FOREVER, None).state())
+    assert take_up(path, asked, None)
+    assert not capsys.readouterr().out
+    assert take_up(path, asked | {"seed": 1}, tmp_path)
+    said = capsys.readouterr().out
+    assert "seed 1, 0 until now" in said and "--start is ignored" in said
+    with pytest.raises(typer.BadParameter, match="begun with --profile cpu, not paper"):
+        train_classifier.main(tmp_path, tmp_path, architecture="convnext_atto_ols")
+    with pytest.raises(typer.BadParameter, match="begun with --architecture convnext_atto_ols, not convnext_tiny"):
+        train_classifier.main(tmp_path, tmp_path, profile="cpu")
+
+
+def test_a_checkpoint_that_names_no_profile_is_taken_up(tmp_path: Path) -> None:
+    asked = {"architecture": "convnext_atto_ols", "seed": 0}
+    save_checkpoint(tmp_path / "classifier.pt", asked | Training(network(), PROFILE, FOREVER, None).state())
+    assert take_up(tmp_path / "classifier.pt", asked | {"profile": "cpu"}, None)
+
+
+@pytest.mark.parametrize("main", [train_detector.main, train_classifier.main])
+@pytest.mark.parametrize("hours", ["0", "-1", "nan"])
+def test_no_time_is_refused(main: Callable[..., None], hours: str, tmp_path: Path) -> None:
+    (app := typer.Typer()).command()(main)
+    done = CliRunner().invoke(app, ["--data", str(tmp_path), "--run", str(tmp_path), "--hours", hours])
+    assert done.exit_code == 2
+    assert "no time to train in" in done.output

@@ -16,35 +16,30 @@ from training.networks.gradients import TAPS, NormalisedAggregation
 CHANNELS_PER_KERNEL = 8
 
 
-def aggregate(x: Tensor, kernels: Tensor) -> Tensor:
-    """Apply one 3 x 3 kernel per pixel and channel group (SKA, zero padding).
-
-    ``out[b, c, h, w] = sum over i, j in {-1, 0, 1} of x[b, c, h+i, w+j] * kernels[b, c mod G, 3(i+1)+(j+1), h, w]``
-    with G = C / 8, so the eight channels that share a kernel are c, c + G, c + 2G, ...
-
-    Nine shifted multiply-adds in operations that ONNX has, with few shifted copies of whole images: x is shifted by
-    columns (two copies), the eight times smaller kernels by rows against it, and two of the three sums over a row of
-    taps by rows back.
-
-    Args:
-        x: (B, C, H, W).
-        kernels: (B, C/8, 9, H, W).
-
-    Returns:
-        (B, C, H, W).
-
-    """
-    return aggregate_groups(by_kernel(x), kernels).view(x.shape)
-
-
 def by_kernel(x: Tensor) -> Tensor:
     """Return the image with its channels as (those of a kernel, kernels): (B, C, H, W) -> (B, 8, C/8, H, W)."""
     batch, channels, height, width = x.shape
     return x.view(batch, CHANNELS_PER_KERNEL, channels // CHANNELS_PER_KERNEL, height, width)
 
 
-def aggregate_groups(x: Tensor, kernels: Tensor) -> Tensor:
-    """``aggregate`` with the channels of x, and of what is returned, as (8, C/8): both (B, 8, C/8, H, W)."""
+def aggregate(x: Tensor, kernels: Tensor) -> Tensor:
+    """Apply one 3 x 3 kernel per pixel and channel group (SKA, zero padding).
+
+    ``out[b, k, g, h, w] = sum over i, j in {-1, 0, 1} of x[b, k, g, h+i, w+j] * kernels[b, g, 3(i+1)+(j+1), h, w]``,
+    so with G = C / 8 the eight channels that share a kernel are g, g + G, g + 2G, ...
+
+    Nine shifted multiply-adds in operations that ONNX has, with few shifted copies of whole images: x is shifted by
+    columns (two copies), the eight times smaller kernels by rows against it, and two of the three sums over a row of
+    taps by rows back.
+
+    Args:
+        x: (B, 8, G, H, W); see ``by_kernel``.
+        kernels: (B, G, 9, H, W).
+
+    Returns:
+        (B, 8, G, H, W).
+
+    """
     batch, _, groups, height, width = x.shape
     columns = shifted(x, 0, -1), x, shifted(x, 0, 1)  # what lies left of each pixel, the pixel, what lies right of it
     taps = [tap.view(batch, 1, groups, height, width) for tap in kernels.unbind(2)]
@@ -107,7 +102,7 @@ class LSConv(nn.Module):
         """
         batch, channels, height, width = x.shape
         groups, image = channels // CHANNELS_PER_KERNEL, by_kernel(x)
-        out = aggregate_groups(image, kernels.view(batch, groups, TAPS, height, width))
+        out = aggregate(image, kernels.view(batch, groups, TAPS, height, width))
         mean, variance = self.norm.running_mean, self.norm.running_var
         assert mean is not None and variance is not None
         scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
