@@ -115,7 +115,7 @@ RIVALS = ["sahi-torch", "sahi-torch-batched", "sahi-onnx", "sahi-openvino", "pub
 
 
 def main(
-    image: Annotated[Path | None, typer.Argument(help="A JPEG or PNG region; default: a drawn one")] = None,
+    image: Annotated[Path | None, typer.Argument(help="What Pillow opens; default: a drawn region")] = None,
     spacing: Annotated[float, typer.Option(help="Micrometres per pixel")] = SPACING_UM,
     model: Annotated[Path, typer.Option(help="Our bundle")] = ROOT / "model",
     rounds: Annotated[int, typer.Option(help="Times each contender runs; medians are printed")] = 3,

@@ -35,21 +35,26 @@ Detect = Callable[[Path], Points]  # an image file -> (n, 2) centres in its pixe
 def ours(model: Path, spacing_um: float, confidence: float, one_look: bool = False) -> Detect:
     """Both stages, from the file to the written mitotic-figures.json. Rejected candidates count as found, too.
 
-    With ``one_look``, stage 1 sees every tile once, as everywhere else.
+    With ``one_look``, stage 1 sees every tile once, as everywhere else. A slide, larger than a region, goes as in
+    `mitosis detect`: tiles of empty glass are skipped.
     """
     from mitosis.bundle import read_bundle
     from mitosis.config import Config
     from mitosis.output.grand_challenge import read_points
     from mitosis.pipeline import load_model
-    from mitosis.results import process_case
+    from mitosis.results import Options, process_case, process_slide
+    from mitosis.slide import WHOLE_PX
 
     config = Config().at(read_bundle(model).description.operating_point)
     loaded = load_model(model, config=config.looking(1) if one_look else config)
 
     def run(path: Path) -> Points:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, Image.open(path) as image:
             target = Path(folder) / "mitotic-figures.json"
-            process_case(path, target, loaded, spacing_um)
+            if image.width * image.height > WHOLE_PX:
+                process_slide(path, Path(folder), loaded, Options(spacing_um, report=False))
+            else:
+                process_case(path, target, loaded, spacing_um)
             return np.asarray(read_points(target).xy_mm * 1000 / spacing_um)
 
     return run
