@@ -94,7 +94,7 @@ def test_one_training_step_lowers_the_loss_and_reaches_every_weight(variant: str
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
