@@ -13,7 +13,7 @@ from pathlib import Path
 from mitosis.config import one_line
 from mitosis.errors import InputError
 from mitosis.provenance import RUN_NAME
-from mitosis.slide import IMAGE_SUFFIXES
+from mitosis.slide import IMAGE_SUFFIXES, may_be_listed
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def expand(given: Path) -> Iterator[Path]:
         is_folder, is_there = given.is_dir(), given.exists()
     except (OSError, ValueError):
         is_folder, is_there = False, True
-    if is_folder and os.access(given, os.R_OK | os.X_OK):
+    if is_folder and may_be_listed(given):
         yield from images_in(given)
     elif not is_there and glob.has_magic(str(given)):
         yield from expand_glob(given)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledImage]:
 
     Raises InputError when the file is not of that form, contradicts itself, or holds no image of the split.
     """
-    try:
+    with in_midogpp_form(path):
         document = json.loads(path.read_text())
         centres = read_centres(path, document)
         splits = sorted({str(image.get("split")) for image in document["images"]})
@@ -63,17 +65,24 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledImage]:
             for image in document["images"]
             if split is None or str(image.get("split")) == split
         ]
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
     if not splits:
         raise InputError(f"{path}: lists no image; name another file")
     if not images:
         raise InputError(f"{path}: holds no image of split '{split}'; choose one of {', '.join(splits)}")
     check_stems(path, images)
     return images
+
+
+@contextmanager
+def in_midogpp_form(path: Path) -> Iterator[None]:
+    """Let whatever a document of another form leads to become an InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
 
 
 def checked_name(path: Path, image: dict[str, Any]) -> str:

@@ -189,8 +189,8 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     if not is_file(path):
         wrong = "no such file; check the path"
         if path.is_dir():
-            readable = os.access(path, os.R_OK | os.X_OK)
-            wrong = "is a folder; list its images instead" if readable else "may not be read; check its permissions"
+            listed = may_be_listed(path)
+            wrong = "is a folder; list its images instead" if listed else "may not be read; check its permissions"
         raise InputError(f"{path}: {wrong}")
     if reader is None:
         raise InputError(f"{path}: not a kind of image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}")
@@ -210,6 +210,11 @@ def open_slide(path: Path, spacing_um: float | None = None) -> Slide:
     except BaseException:
         source.close()
         raise
+
+
+def may_be_listed(folder: Path) -> bool:
+    """Tell whether this process may read what a folder holds."""
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def is_file(path: Path) -> bool:

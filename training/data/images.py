@@ -109,9 +109,12 @@ def load_images(data: Path, kind: str, split: str) -> list[LabelledWindow]:
     loaded, kept_bytes = [], 0
     for labels in read_labels(data / f"{kind}.json", split):
         path = data / kind / labels.file_name
-        check_file(path)
-        image = read_rgb(path) if kept_bytes < KEPT_BYTES else path
-        kept_bytes += image.nbytes if isinstance(image, np.ndarray) else 0
+        image: RGB | Path = path
+        if kept_bytes < KEPT_BYTES:
+            image = read_rgb(path)
+            kept_bytes += image.nbytes
+        else:
+            check_file(path)
         points = np.concatenate([labels.mitotic_figures_px, labels.look_alikes_px]).astype(np.float32)
         categories = np.repeat([MITOTIC, LOOK_ALIKE], [len(labels.mitotic_figures_px), len(labels.look_alikes_px)])
         loaded.append(LabelledWindow(image, points, categories, Origin(labels.scanner, labels.case)))

@@ -18,7 +18,7 @@ from typing import Any
 
 from mitosis.config import one_line
 from mitosis.errors import InputError
-from mitosis.labels import LOOK_ALIKE_NAME, MITOTIC_NAME, checked_name, checked_spacing, read_centres
+from mitosis.labels import LOOK_ALIKE_NAME, MITOTIC_NAME, checked_name, checked_spacing, in_midogpp_form, read_centres
 from training.data.images import LOOK_ALIKE, MITOTIC
 
 # In small letters, with blanks for hyphens and underscores.
@@ -85,7 +85,7 @@ def read_midogpp(folder: Path, tumor_type: str = "unknown", scanner: str = "unkn
     Raises InputError where the file is not of the form or contradicts itself.
     """
     path = folder / "MIDOG++.json"
-    try:
+    with in_midogpp_form(path):
         document = json.loads(path.read_text())
         objects = objects_by_image(path, document)
         domains = read_domains(folder)
@@ -104,27 +104,21 @@ def read_midogpp(folder: Path, tumor_type: str = "unknown", scanner: str = "unkn
                     checked_spacing(path, image) if "spacing_um" in image else None,
                 )
             )
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"{path}: is not in MIDOG++'s JSON form ({reason}); see docs/formats.md") from error
     return slides
 
 
 def objects_by_image(path: Path, document: Any) -> dict[Any, list[LabelledObject]]:
-    """Return the labelled objects by the image's id. Raises InputError as ``mitosis.labels`` does, naming the label."""
+    """Return the labelled objects by the image's id, mitotic figures first; raises InputError as ``mitosis.labels``."""
     categories = {c["id"]: category_of(c["name"], path) for c in document["categories"]}
     relevant = document | {
         "categories": [{"id": number, "name": NAMES[kind]} for number, kind in categories.items() if kind is not None],
         "annotations": [a for a in document["annotations"] if categories[a["category_id"]] is not None],
     }
-    centres, objects = read_centres(path, relevant), dict[Any, list[LabelledObject]]()
-    for category, name in NAMES.items():
-        for image in document["images"]:
-            found = [LabelledObject(x, y, category) for x, y in centres.get((image["id"], name), [])]
-            objects.setdefault(image["id"], []).extend(found)
-    return {image: found for image, found in objects.items() if found}
+    kinds = {name: kind for kind, name in NAMES.items()}
+    objects: dict[Any, list[LabelledObject]] = {}
+    for (image, name), centres in read_centres(path, relevant).items():
+        objects.setdefault(image, []).extend(LabelledObject(x, y, kinds[name]) for x, y in centres)
+    return {image: sorted(found, key=lambda o: o.category) for image, found in objects.items()}
 
 
 def labelled_images(
