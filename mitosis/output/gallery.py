@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,17 +117,18 @@ def draw_verdicts(image: RGB, verdicts: Verdicts, side_px: float) -> RGB:
     return out
 
 
-def sheet(cells: Sequence[Cell]) -> RGB:
-    """Lay cells out by kind, the most probable first: what was found, what was wrong, what was missed."""
+def sheet(cells: Sequence[Cell], titles: Mapping[str, str] = TITLES) -> RGB:
+    """Lay cells out by kind, the most probable first; ``titles`` says which kinds and in which order."""
     side, step = CROP_PX + 2 * FRAME_PX, CROP_PX + 2 * FRAME_PX + CAPTION_PX
     parts = []
-    for kind, colour in KINDS.items():
+    for kind, title in titles.items():
+        colour = KINDS[kind]
         ordered = sorted((c for c in cells if c.kind == kind), key=lambda c: -np.nan_to_num(c.score, nan=-1.0))
         shown = ordered[:SHOWN]
         lines = -(-len(shown) // COLUMNS)
         part = np.full((TITLE_PX + lines * step, COLUMNS * side, 3), 255, np.uint8)
         more = f", {len(shown)} shown" if len(shown) < len(ordered) else ""
-        write_text(part, f"{len(ordered)} {TITLES[kind]}{more}", (6, 24), 0.6, colour)
+        write_text(part, f"{len(ordered)} {title}{more}", (6, 24), 0.6, colour)
         for index, cell in enumerate(shown):
             x, y = index % COLUMNS * side, TITLE_PX + index // COLUMNS * step
             part[y : y + side, x : x + side] = framed(cell.rgb, colour)
