@@ -36,8 +36,8 @@ from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage, read_labels
 from mitosis.pipeline import Model, detect, load_model
 from mitosis.slide import open_slide
-from training.calibrate import Found, as_elsewhere
 from training.data.images import read_rgb
+from training.evidence import Found, as_elsewhere
 from training.scored import keeping_all
 
 NAMES: tuple[FeatureName, ...] = get_args(FeatureName)

@@ -1,9 +1,8 @@
 """Calibrates a bundle's probabilities and chooses its threshold, on the frames of split val alone.
 
-One probability comes from both scores; stage 2's weighs as little as it may (``smallest_share``). One scanner's frames
-would give an operating point for that scanner. So each frame is judged as it is and as simulated
-other laboratories would show it: stain, illumination and sharpness beyond what training varied. The recall on patches
-of real other laboratories that training never saw is stated too; it decides nothing: patches hold little but mitoses.
+One probability comes from both scores; stage 2's weighs as little as it may (``smallest_share``). Each frame is judged
+as it is and as simulated other laboratories would show it (``training.evidence``). The recall on patches of real other
+laboratories that training never saw is stated too; it decides nothing: patches hold little but mitoses.
 
     python -m training.calibrate --data ../shared/data --bundle model
 
@@ -13,16 +12,12 @@ Writes the calibration, the operating point and the figures into bundle.yaml, an
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Self
+from typing import Annotated
 
-import cv2
 import numpy as np
 import typer
 import yaml
-from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
@@ -31,20 +26,14 @@ from sklearn.model_selection import GroupKFold
 from mitosis.bundle import DESCRIPTION, Calibration
 from mitosis.calibration import logits, probabilities
 from mitosis.config import Config, OperatingPoint
-from mitosis.detections import Detections, centres_px
+from mitosis.detections import Detections
 from mitosis.errors import InputError
 from mitosis.evaluation import Counts
-from mitosis.labels import LabelledImage
-from mitosis.pipeline import Model, decided, load_model, scored_candidates
-from mitosis.slide import open_slide
-from training.data.augmentation import jitter_sharpness, jitter_stain
-from training.data.images import RGB, read_rgb
-from training.held_out import write_mosaics
+from mitosis.pipeline import load_model
+from training.evidence import Evidence, Found, merge_all
 from training.metrics import average_precision
-from training.scored import LOWEST_CONFIDENCE, Scored, curve, images_of, keeping_all, lowest_of_the_best, pooled
+from training.scored import LOWEST_CONFIDENCE, curve, keeping_all, lowest_of_the_best, pooled
 
-SIMULATED = 5  # laboratories
-SIMULATED_STRENGTH = 1.3  # of the stain jitter; training's own is 1
 FOLDS = 5
 FITS = 3
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of stage 2's weight, relative to stage 1's
@@ -52,51 +41,6 @@ RESTRAINT = 0.002  # of average precision
 BINS = 10
 
 Points = list[tuple[float, Counts]]  # of a curve: threshold and counts
-
-
-@dataclass(frozen=True)
-class Found:
-    """One image's labels and all its candidates, with whether each lies on a labelled mitosis."""
-
-    image: LabelledImage
-    rows: Detections
-
-    def scored(self, scores: NDArray[np.floating]) -> Scored:
-        """Return the candidates with these scores, (n,)."""
-        return Scored(self.image, centres_px(self.rows), scores.astype(np.float64))
-
-    def merged(self, calibration: Calibration, config: Config) -> Self:
-        """Return the candidates as detection would with this calibration: with their probabilities, doubles merged."""
-        return type(self)(self.image, decided(self.rows.copy(), calibration, config))
-
-    @property
-    def positive(self) -> NDArray[np.bool_]:
-        """Whether a labelled mitotic figure is within the challenge's radius of each candidate, (n,)."""
-        return self.scored(self.rows["probability"]).positive
-
-
-def detect_all(model: Model, images: list[LabelledImage], paths: list[Path]) -> list[Found]:
-    """Score all candidates of every image, not merged yet; ``paths`` says where each lies."""
-    found = []
-    for image, path in track(list(zip(images, paths, strict=True)), "frames"):
-        with open_slide(path, image.spacing_um) as slide:
-            found.append(Found(image, scored_candidates(slide, model)))
-    return found
-
-
-def simulate_laboratory(paths: list[Path], target: Path, seed: int) -> list[Path]:
-    """Write every image anew into TARGET, all with one laboratory's stain and one scanner's sharpness."""
-    written = []
-    for number, path in enumerate(paths):
-        rng = np.random.default_rng(seed)  # the same draw for all: frames of one laboratory look alike
-        written.append(target / f"{number}{path.suffix}")  # not by its name: labels may state a whole path
-        cv2.imwrite(str(written[-1]), as_elsewhere(rng, read_rgb(path))[..., ::-1])
-    return written
-
-
-def as_elsewhere(rng: Generator, rgb: RGB) -> RGB:
-    """Return an image as another laboratory's stain and another scanner's sharpness would show it."""
-    return jitter_sharpness(rng, jitter_stain(rng, rgb, SIMULATED_STRENGTH))
 
 
 def fit(rows: Detections, positive: NDArray[np.bool_], share: float) -> Calibration:
@@ -149,38 +93,6 @@ def points_of(found: list[Found], score: str) -> Points:
 def best(points: Points) -> tuple[float, Counts]:
     """Take the lowest threshold with about the best F1; see ``lowest_of_the_best``."""
     return points[lowest_of_the_best(np.array([c.f1 for _, c in points]))]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the choice rests on: split val as it is, the same as other laboratories would show it, held-out patches."""
-
-    real: list[Found]
-    simulated: list[Found]
-    patches: list[Found]
-
-    @classmethod
-    def gather(cls, data: Path, model: Model) -> Self:
-        """Detect on all of it; test frames are not looked at."""
-        images, paths = images_of(data, "val")
-        simulated = []
-        for seed in range(SIMULATED):
-            with TemporaryDirectory() as folder:
-                simulated += detect_all(model, images, simulate_laboratory(paths, Path(folder), seed))
-        with TemporaryDirectory() as folder:
-            mosaics = write_mosaics(data, Path(folder))
-            patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])
-        return cls(detect_all(model, images, paths), simulated, patches)
-
-    @property
-    def val(self) -> list[Found]:
-        """Split val, as it is and as other laboratories would show it."""
-        return self.real + self.simulated
-
-
-def merge_all(found: list[Found], calibration: Calibration, config: Config) -> list[Found]:
-    """Merge every image's candidates; see ``Found.merged``."""
-    return [f.merged(calibration, config) for f in found]
 
 
 def calibrate(found: list[Found], config: Config, share: float) -> tuple[list[Found], Calibration]:

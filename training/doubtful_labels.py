@@ -28,8 +28,8 @@ from mitosis.output.gallery import Cell, Verdicts, cut_cells, sheet
 from mitosis.output.overlay import write_png
 from mitosis.pipeline import load_model
 from mitosis.slide import open_slide
-from training.calibrate import detect_all, merge_all
 from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, stated_size
+from training.evidence import detect_all, merge_all
 from training.metrics import average_precision
 from training.scored import Scored, curve, images_of, keeping_all
 

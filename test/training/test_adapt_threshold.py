@@ -13,7 +13,7 @@ from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
 from training import adapt_threshold
 from training.adapt_threshold import View, fit, left_out, write
-from training.calibrate import Found
+from training.evidence import Found
 
 SHIFT = 1.5  # logits that a slide's probabilities lose for a unit of eosin
 

@@ -16,8 +16,6 @@ from mitosis.evaluation import Counts
 from mitosis.labels import LabelledImage
 from training import calibrate
 from training.calibrate import (
-    Evidence,
-    Found,
     best,
     candidates_of,
     counts_at,
@@ -28,6 +26,7 @@ from training.calibrate import (
     smallest_share,
     write,
 )
+from training.evidence import Evidence, Found
 
 SHARE = 0.5
 TRUE = Calibration(detector_weight=1.5, classifier_weight=0.75, bias=-0.5)
