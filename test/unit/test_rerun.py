@@ -11,11 +11,11 @@ import pytest
 
 from mitosis import __version__
 from mitosis.bundle import Bundle, Calibration, read_bundle
-from mitosis.cli import Job
 from mitosis.config import Config
 from mitosis.cpu import Precision
 from mitosis.errors import BundleError, InputError
 from mitosis.gpu import Device
+from mitosis.job import Job
 from mitosis.pipeline import Model
 from mitosis.provenance import bundle_settings, digest, ends, finished_result, settings
 from mitosis.rerun import Record, read_record
