@@ -121,8 +121,8 @@ def main(
 ) -> None:
     """Hold the training labels against what the bundle makes of them; prints a table."""
     about = read_bundle(bundle).description
-    threshold = Config().at(about.operating_point).classifier_threshold
-    keep_all = keeping_all(Config().looking(about.operating_point.views or 1))
+    usual = Config().at(about.operating_point)
+    threshold, keep_all = usual.classifier_threshold, keeping_all(usual)
     model = load_model(bundle, config=keep_all)
     windows = read_labels(data / "windows.json", "train")
     paths = [data / "windows" / image.file_name for image in windows]
