@@ -1,4 +1,4 @@
-"""Runs slides on a Dask distributed cluster: one model per worker process, one slide at a time in each.
+"""Runs slides on a Dask distributed cluster, one at a time in each worker process; this side of it.
 
 Dask starts a slide again whose worker died (three times, its setting ``distributed.scheduler.allowed-failures``). How
 many slides a process gets is not left to it: a worker of n threads offers n cores, and one slide uses them all. So each
@@ -12,28 +12,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import cv2
-
-from mitosis import __version__
-from mitosis.bundle import Description, read_bundle
-from mitosis.config import Config, one_line
-from mitosis.cpu import CpuUse, Precision
-from mitosis.errors import BundleError, InputError, MitosisError, RuntimeUnavailableError
-from mitosis.gpu import Device
+from mitosis.cluster_worker import Recipe, detect_on_worker
+from mitosis.config import one_line
+from mitosis.errors import InputError, RuntimeUnavailableError
 from mitosis.inputs import check_names
-from mitosis.pipeline import Model, Progress, load_model
 from mitosis.provenance import RUN_NAME
-from mitosis.results import Options, attempt
+from mitosis.results import Options
 from mitosis.summary import Summary, begin, concluded
 from mitosis.terminal import progress_bar
 
@@ -45,98 +37,6 @@ log = logging.getLogger(__name__)
 ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
 CONNECT_S = 10  # for the scheduler to answer
 POLL_S = 0.5
-REPORT_S = 0.5  # between two reports of a worker's tiles
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a worker needs to load the client's very model, and to notice when it cannot."""
-
-    folder: Path  # absolute, of the bundle
-    description: Description
-    device: Device
-    config: Config | None
-    precision: Precision = Precision.AUTO
-    version: str = __version__
-    cache: Path | None = None
-
-    @classmethod
-    def of(
-        cls,
-        folder: Path,
-        device: Device,
-        config: Config | None,
-        precision: Precision = Precision.AUTO,
-        cache: Path | None = None,
-    ) -> Self:
-        """Describe a bundle that lies here; raises BundleError."""
-        description = read_bundle(folder).description
-        return cls(folder.absolute(), description, device, config, precision, cache=cache.absolute() if cache else None)
-
-    def load(self, threads: int) -> Model:
-        """Load the model; raises BundleError, RuntimeUnavailableError."""
-        if self.version != __version__:
-            raise RuntimeUnavailableError(
-                f"runs mitosis {__version__} and not {self.version}; install the same version"
-            )
-        model = load_model(self.folder, self.device, self.config, CpuUse(self.precision, threads, self.cache))
-        if model.bundle.description != self.description:
-            raise BundleError(f"{self.folder}: holds another bundle there; copy the same to every machine")
-        cv2.setNumThreads(threads)
-        return model
-
-
-class Process:
-    """What a worker process keeps between slides: the model it has loaded, and the lock that lets one slide in."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._recipe: Recipe | None = None
-        self._model: Model | None = None
-
-    def model(self, recipe: Recipe, threads: int) -> Model:
-        """Return the model of a recipe, loaded once."""
-        if self._model is None or recipe != self._recipe:
-            self._model = recipe.load(threads)
-            self._recipe = recipe
-        return self._model
-
-
-this_process = Process()
-
-
-def detect_on_worker(
-    path: Path, output: Path, recipe: Recipe, options: Options, overwrite: bool, topic: str
-) -> Summary:
-    """Fill one slide's folder; runs in a worker. ``topic`` is where the client listens for its progress."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    with this_process.lock:
-        try:
-            model = this_process.model(recipe, worker.state.nthreads)
-        except MitosisError as error:
-            return Summary(path.name, error=type(error)(f"worker {worker.address}: {error}"))
-
-        name = ascii(path.name)  # Dask's messages hold no name that is not UTF-8
-
-        def tell(done: int, total: int) -> None:
-            worker.log_event(topic, {"slide": name, "done": done, "total": total})
-
-        return attempt(path, output, model, options, overwrite, seldom(tell))
-
-
-def seldom(progress: Progress) -> Progress:
-    """Return a callback that passes on one call in ``REPORT_S`` seconds, and the last."""
-    last = -REPORT_S
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last >= REPORT_S:
-            last = time.monotonic()
-            progress(done, total)
-
-    return tell
 
 
 def process_on_cluster(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mitosis.adaptive import adaptive_part
 from mitosis.bundle import Bundle
-from mitosis.cluster import Recipe, process_on_cluster
+from mitosis.cluster import process_on_cluster
+from mitosis.cluster_worker import Recipe
 from mitosis.config import Config
 from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import InputError

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mitosis.cluster import Process, Recipe, process_on_cluster, seldom, tile_sum
+from mitosis.cluster import process_on_cluster, tile_sum
+from mitosis.cluster_worker import Process, Recipe, seldom
 from mitosis.config import Config
 from mitosis.errors import BundleError, OutputError, RuntimeUnavailableError
 from mitosis.gpu import Device
