@@ -1,10 +1,11 @@
-"""The paper's Table 1 on our data: stage 1 basic, stage 1 improved, both stages; and the bundle's stage 1 by itself.
+"""The paper's Table 1 on our data: stage 1 basic, stage 1 improved, both stages; and parts of the bundle by themselves.
 
     python -m training.compare_variants --data ../shared/data --basic runs/stock/model --improved runs/improved/model \\
         --bundle model --output comparison
 
 Each variant's threshold is chosen on split val; test and aperio, where the data has them, are only scored. Stage 1
-alone is the same pipeline with stage 1's score as the probability. Writes table.md and the plots.
+alone is the same pipeline with stage 1's score as the probability. Where the bundle looks more than once, its first
+look alone has a line, too: one network, once, in f32 as the others. Writes table.md and the plots.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import typer
 
 from mitosis.bundle import Calibration, read_bundle
 from mitosis.config import Config
+from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import InputError
 from mitosis.pipeline import Model, load_model
 from training.metrics import average_precision, f1_interval, froc_auc
@@ -104,6 +106,9 @@ def main(
     models = {"basic": load_stage_1(basic, "stock", keep_all)} if basic else {}
     if improved:
         models["improved"] = load_stage_1(improved, "improved", keep_all)
+    if views > 1:
+        once = keeping_all(Config().looking(1))
+        models["first look"] = stage_1_alone(load_model(bundle, config=once, use=CpuUse(Precision.F32)))
     models |= {"stage 1": stage_1_alone(both), "two stages": both}
     variants = [run_variant(name, model, data) for name, model in models.items()]
     output.mkdir(parents=True, exist_ok=True)

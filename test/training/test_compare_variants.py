@@ -44,11 +44,11 @@ def test_the_table_and_the_pictures(root: Path, tmp_path: Path) -> None:
     lines = (tmp_path / "out/table.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
     sets = {(row[0], row[1]): row[2:] for row in rows if row[0] in ("val", "test", "aperio")}
-    assert len(sets) == 9
-    for name in ("basic", "stage 1", "two stages"):
+    assert len(sets) == 12
+    for name in ("basic", "first look", "stage 1", "two stages"):
         assert sets["val", name] == sets["test", name] == sets["aperio", name]  # one picture, one threshold
     assert sets["val", "basic"] == sets["val", "stage 1"]
-    assert sets["val", "two stages"] != sets["val", "stage 1"]
+    assert sets["val", "first look"] != sets["val", "stage 1"] != sets["val", "two stages"]
     assert int(sets["val", "two stages"][1]) >= 8  # true positives
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {"pr.png", "froc.png", "reliability.png", "gallery-test-two-stages.png"} <= pictures
@@ -59,8 +59,8 @@ def test_a_folder_without_aperio_and_an_improved_bundle(root: Path, tmp_path: Pa
     (tmp_path / "aperio.json").unlink()
     main(tmp_path, tmp_path / "out", root / "model", improved=called_improved(root, tmp_path / "improved"))
     lines = [line.split(" | ") for line in (tmp_path / "out/table.md").read_text().splitlines()]
-    assert [line[1] for line in lines if line[0] == "| val"] == ["improved", "stage 1", "two stages"]
-    improved, alone, _ = (line[2:] for line in lines if line[0] == "| val")
+    assert [line[1] for line in lines if line[0] == "| val"] == ["improved", "first look", "stage 1", "two stages"]
+    improved, _, alone, _ = (line[2:] for line in lines if line[0] == "| val")
     assert improved == alone
     assert not [line for line in lines if line[0] == "| aperio"]
 
@@ -75,7 +75,7 @@ def test_a_folder_without_unseen_images(root: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "frames.json").write_text(json.dumps(document))
     main(tmp_path, tmp_path / "out", root / "model")
     lines = [line.split(" | ")[:2] for line in (tmp_path / "out/table.md").read_text().splitlines()]
-    assert [line[1] for line in lines if line[0] == "| val"] == ["stage 1", "two stages"]
+    assert [line[1] for line in lines if line[0] == "| val"] == ["first look", "stage 1", "two stages"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.md"]
     assert "nothing is drawn" in capsys.readouterr().out
 
