@@ -40,6 +40,15 @@ class DetectorPart(Part):
     spacing_tolerance: Annotated[float, Field(ge=0, lt=1)]  # within this share of it, pixels are taken as they are
 
 
+class SecondLookPart(Part):
+    """A larger stage 1, same input and output, for all looks at a tile but the first.
+
+    ``share`` is what these looks have of the mean together; as much as their number says where it is not stated.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
 class ClassifierPart(Part):
     """Stage 2: (B, 3, input_px, input_px), normalised -> (B, 2) logits of (look-alike, mitotic figure)."""
 
@@ -99,7 +108,7 @@ class Description(BaseModel):
     class_names: tuple[Literal["not mitotic figure"], Literal["mitotic figure"]]  # stage 2's logits, in this order
     detector: DetectorPart
     classifier: ClassifierPart
-    second_look: Part | None = None  # a larger stage 1, same input and output, for all looks but the first
+    second_look: SecondLookPart | None = None
     operating_point: OperatingPoint = OperatingPoint()
     calibration: Calibration | None = None  # None: stage 2's score is the probability, as in the paper
     adaptive: Adaptive | None = None  # for `mitosis detect --adaptive-threshold`

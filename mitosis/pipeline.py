@@ -144,8 +144,9 @@ def candidates(
 
     with closing(ahead(read, chosen)) as batches:
         looks = counted(model.detector.map(batches), len(chosen), progress)
+        share = about.second_look.share if about.second_look else None
         for (tile, rgb), raw in look_again(
-            model.looking_again, looks, config.views, config.detector_confidence, model.repeating
+            model.looking_again, looks, config.views, config.detector_confidence, model.repeating, share
         ):
             rows = read_candidates(raw, tile, config.detector_confidence, config.nms_iou)
             images = crops(rgb, moved(rows, 1.0, (HALO_PX, HALO_PX)), about.classifier)

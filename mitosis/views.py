@@ -54,6 +54,7 @@ def look_again(
     views: int,
     confidence: float,
     repeating: Network | None = None,
+    share: float | None = None,
 ) -> Iterator[tuple[HaloedTile, Output]]:
     """Yield the tiles that hold a candidate, with the mean (5, n) of ``views`` looks; the others are left out.
 
@@ -63,6 +64,7 @@ def look_again(
         views: 1, 2 or 4: as it is, turned by a half, by every quarter.
         confidence: lowest score of a candidate.
         repeating: where the first look rounds its numbers, what repeats it at these tiles without.
+        share: of the mean, for all looks but the first together; else all looks count alike.
 
     Raises BundleError when the network's output is not that of YOLO11's three grids.
 
@@ -86,7 +88,7 @@ def look_again(
     for others in zip(*[more] * (views - 1), strict=True):
         (shown, first, _), _ = others[0]
         side_px = shown.tile.side_px
-        yield shown, mean([first[0], *(turned_back(raw[0], at.quarters, side_px) for at, raw in others)])
+        yield shown, mean([first[0], *(turned_back(raw[0], at.quarters, side_px) for at, raw in others)], share)
 
 
 def turned_back(raw: Output, quarters: int, side_px: int) -> Output:
@@ -105,8 +107,15 @@ def turned_back(raw: Output, quarters: int, side_px: int) -> Output:
     return np.stack([x, y, width, height, score])
 
 
-def mean(looks: list[Output]) -> Output:
-    """Average what several looks at a tile say, (5, n) each: boxes as they are, scores as logits."""
-    out: Output = np.mean(looks, axis=0, dtype=np.float32)
-    out[4] = 1 / (1 + np.exp(-np.mean([logits(raw[4]) for raw in looks], axis=0)))
+def mean(looks: list[Output], share: float | None = None) -> Output:
+    """Average what several looks at a tile say, (5, n) each: boxes as they are, scores as logits.
+
+    ``share`` is what all looks but the first have of it together; without, all count alike.
+    """
+    further = len(looks) - 1
+    if share is None:
+        share = further / len(looks)
+    weights = [1 - share, *[share / further] * further]
+    out: Output = np.average(looks, axis=0, weights=weights).astype(np.float32)
+    out[4] = 1 / (1 + np.exp(-np.average([logits(raw[4]) for raw in looks], axis=0, weights=weights)))
     return out

@@ -160,6 +160,10 @@ def main(
         Path | None, typer.Option(help="Run of a larger detector, for all looks at a tile but the first")
     ] = None,
     mean_second_look_with: Annotated[Path | None, typer.Option(help="As --mean-with, for the larger detector")] = None,
+    second_look_share: Annotated[
+        float | None,
+        typer.Option(help="The larger detector's share of the mean of all looks, up to 1; else each look counts alike"),
+    ] = None,
     about_data: Annotated[
         str | None, typer.Option("--training-data", help="What was trained on, in words; in place of --data, --start")
     ] = None,
@@ -167,6 +171,8 @@ def main(
     """Export the networks and describe them."""
     if mean_second_look_with and not second_look:
         raise typer.BadParameter("--mean-second-look-with needs --second-look, the run to take the mean of")
+    if second_look_share is not None and not (second_look and 0 < second_look_share <= 1):
+        raise typer.BadParameter("--second-look-share is above 0 and up to 1, and needs --second-look")
     check_replaceable(output)
     check_trained(run, "detector.pt", "classifier.pt")
     if second_look:
@@ -187,7 +193,8 @@ def main(
         parameters["second_look"], name_of_larger = export_detector(
             second_look, mean_second_look_with, "second_look", larger_file
         )
-        larger["second_look"] = describe_part(larger_file, name_of_larger)
+        weighed = {} if second_look_share is None else {"share": second_look_share}
+        larger["second_look"] = describe_part(larger_file, name_of_larger, **weighed)
     save_parameters(partial, parameters)
     description = {
         "format": 1,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tiny_data import write_training_data
 
 from benchmarks.random_bundle import settle
-from mitosis.bundle import Part, read_bundle
+from mitosis.bundle import SecondLookPart, read_bundle
 from mitosis.cpu import OpenVinoNetwork
 from mitosis.errors import BundleError, InputError
 from mitosis.network import NetworkFile, prepare_pixels
@@ -166,9 +166,10 @@ def test_a_larger_network_may_take_the_further_looks(root: Path, run: Path, tile
     larger = MitosisDetector("stock", "s")
     start_from_bundle(larger, root / "model", "second_look")
     torch.save({"variant": "stock", "scale": "s", "average": larger.state_dict()}, tmp_path / "detector.pt")
-    export(run, tmp_path / "model", second_look=tmp_path)
+    export(run, tmp_path / "model", second_look=tmp_path, second_look_share=0.7)
     bundle = read_bundle(tmp_path / "model")
-    assert bundle.description.second_look and bundle.description.second_look.architecture == "yolo11s stock"
+    about = bundle.description.second_look
+    assert about and (about.architecture, about.share) == ("yolo11s stock", 0.7)
     assert bundle.description.detector == read_bundle(run / "model").description.detector
     assert_near(of_onnx(bundle.second_look_file, tiles), of_torch(larger, tiles))
     again = MitosisDetector("stock", "s")
@@ -185,7 +186,7 @@ def test_a_larger_network_may_take_the_further_looks(root: Path, run: Path, tile
 def test_what_is_asked_for_says_which_detector_is_trained_on(run: Path) -> None:
     """The part that is most of it, and what was not asked for is that part's."""
     alone = read_bundle(run / "model").description  # yolo11n improved
-    part = Part(file="a.onnx", sha256="0" * 64, architecture="yolo11s stock")
+    part = SecondLookPart(file="a.onnx", sha256="0" * 64, architecture="yolo11s stock")
     larger = alone.model_copy(update={"second_look": part})
     same_scale = alone.model_copy(update={"second_look": part.model_copy(update={"architecture": "yolo11n stock"})})
     first, large, stock = (
@@ -210,6 +211,13 @@ def test_what_is_asked_for_says_which_detector_is_trained_on(run: Path) -> None:
 def test_the_mean_of_a_second_look_needs_one(run: Path, tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="needs --second-look"):
         export(run, tmp_path / "model", mean_second_look_with=run / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, 0.7])
+def test_a_share_needs_a_second_look_and_is_one(run: Path, tmp_path: Path, share: float) -> None:
+    with pytest.raises(typer.BadParameter, match="up to 1, and needs --second-look"):
+        export(run, tmp_path / "model", second_look=None if share == 0.7 else run, second_look_share=share)
     assert not (tmp_path / "model").exists()
 
 

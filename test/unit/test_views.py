@@ -90,6 +90,20 @@ def test_scores_are_averaged_as_logits() -> None:
     np.testing.assert_allclose(mean(looks)[:4], (looks[0] + looks[1])[:4] / 2, rtol=1e-6)
 
 
+def test_further_looks_may_count_for_more() -> None:
+    """A share of 1 leaves the first look out; what is left of it is divided among the others alike."""
+    looks = [np.random.default_rng(n).random((5, 7), np.float32) for n in range(4)]
+    np.testing.assert_allclose(mean(looks, 1.0), mean([looks[1], *looks[1:]], 1.0), rtol=1e-6)
+    np.testing.assert_allclose(mean(looks, 0.7)[:4], (0.3 * looks[0] + 0.7 * sum(looks[1:]) / 3)[:4], rtol=1e-6)
+    np.testing.assert_allclose(mean(looks, 0.75), mean(looks), rtol=1e-6)
+    low, high = (np.full((5, 1), score, np.float32) for score in (0.2, 0.8))
+    assert mean([low, high], 0.7)[4] == pytest.approx(1 / (1 + 4**-0.4))
+    first, other = Spot(leaning=0.0), Spot(leaning=0.3)  # 40 beyond 20: the first says 0.5, the other turned 0.5, too
+    tile = tile_with_spot(20, 40)  # turned by a half, the other says 0.8
+    [(_, raw)] = look_again(other, first.map([(tile, tile.batch)]), 2, 0.2, share=0.7)
+    assert raw[4].max() == pytest.approx(1 / (1 + 4**-0.7))
+
+
 @pytest.mark.parametrize("views", [2, 4])
 def test_the_first_look_is_repeated_where_it_rounds(views: int) -> None:
     """At tiles with a candidate alone; what the rounding one said there does not count."""
