@@ -13,7 +13,7 @@ results against labels; the command line uses these very functions.
 
 import sys
 
-__version__ = "0.10.0"
+__version__ = "0.11.0"
 
 # OpenVINO reports every start to Google Analytics and keeps a client number in the home folder, unless this is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
