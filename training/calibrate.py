@@ -32,7 +32,7 @@ from mitosis.evaluation import Counts
 from mitosis.pipeline import load_model
 from training.evidence import Evidence, Found, merge_all
 from training.metrics import average_precision
-from training.scored import LOWEST_CONFIDENCE, curve, keeping_all, lowest_of_the_best, pooled
+from training.scored import LOWEST_CONFIDENCE, STAGE_2_ALONE, curve, keeping_all, lowest_of_the_best, pooled
 
 FOLDS = 5
 FITS = 3
@@ -100,8 +100,7 @@ def calibrate(found: list[Found], config: Config, share: float) -> tuple[list[Fo
 
     Returns the candidates merged under it, too.
     """
-    calibration = Calibration(detector_weight=0.0, classifier_weight=1.0, bias=0.0)  # stage 2's score
-    merged = merge_all(found, calibration, config)
+    merged = merge_all(found, STAGE_2_ALONE, config)
     for _ in range(FITS):
         calibration = fit(*candidates_of(merged), share)
         merged = merge_all(found, calibration, config)

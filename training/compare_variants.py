@@ -19,17 +19,15 @@ from typing import Annotated
 
 import typer
 
-from mitosis.bundle import Calibration, read_bundle
+from mitosis.bundle import read_bundle
 from mitosis.config import Config
 from mitosis.cpu import CpuUse, Precision
 from mitosis.errors import InputError
 from mitosis.pipeline import Model, load_model
-from training.evidence import SIMULATED, simulate_laboratory
+from training.evidence import simulate_laboratories
 from training.metrics import average_precision, f1_interval, froc_auc
 from training.plots import draw_curves, draw_gallery, draw_reliability
-from training.scored import SETS, Scored, best_threshold, images_of, keeping_all, pooled, score, sets_in
-
-STAGE_1_ALONE = Calibration(detector_weight=1, classifier_weight=0, bias=0)
+from training.scored import SETS, STAGE_1_ALONE, Scored, best_threshold, images_of, keeping_all, pooled, score, sets_in
 
 
 @dataclass(frozen=True)
@@ -49,18 +47,9 @@ class Variant:
 def run_variant(name: str, model: Model, data: Path, laboratories: list[list[Path]]) -> Variant:
     """Score every image of every set, and split val as each of the laboratories shows it."""
     sets = {key: score(model, *images_of(data, key), f"{name}, {key}") for key in sets_in(data)}
-    val, _ = images_of(data, "val")
+    val = [one.image for one in sets["val"]]
     simulated = [one for paths in laboratories for one in score(model, val, paths, f"{name}, simulated")]
     return Variant(name, sets, simulated)
-
-
-def simulate_laboratories(data: Path, folder: Path) -> list[list[Path]]:
-    """Write split val as each simulated laboratory would show it; returns each one's files."""
-    _, paths = images_of(data, "val")
-    targets = [folder / str(seed) for seed in range(SIMULATED)]
-    for target in targets:
-        target.mkdir()
-    return [simulate_laboratory(paths, target, seed) for seed, target in enumerate(targets)]
 
 
 def stage_1_alone(model: Model) -> Model:
@@ -128,7 +117,7 @@ def main(
         models["first look"] = stage_1_alone(load_model(bundle, config=once, use=CpuUse(Precision.F32)))
     models |= {"stage 1": stage_1_alone(both), "two stages": both}
     with TemporaryDirectory() as folder:
-        laboratories = simulate_laboratories(data, Path(folder))
+        laboratories = list(simulate_laboratories(images_of(data, "val")[1], Path(folder)))
         variants = [run_variant(name, model, data, laboratories) for name, model in models.items()]
     output.mkdir(parents=True, exist_ok=True)
     text = table(variants)

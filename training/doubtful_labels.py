@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from mitosis.bundle import Calibration, read_bundle
+from mitosis.bundle import read_bundle
 from mitosis.config import Config
 from mitosis.evaluation import RADIUS_UM
 from mitosis.labels import read_labels
@@ -28,17 +28,14 @@ from mitosis.output.gallery import Cell, Verdicts, cut_cells, sheet
 from mitosis.output.overlay import write_png
 from mitosis.pipeline import load_model
 from mitosis.slide import open_slide
-from training.data.images import BOX_PX, LOOK_ALIKE, MITOTIC, stated_size
+from training.data.images import LOOK_ALIKE, distance_to_edge, labelled_points, stated_size
+from training.data.importers import NAMES
 from training.evidence import detect_all, merge_all
 from training.metrics import average_precision
-from training.scored import Scored, curve, images_of, keeping_all
+from training.mine_candidates import EDGE_PX
+from training.scored import STAGE_1_ALONE, STAGE_2_ALONE, Scored, f1_curve, images_of, keeping_all
 
-ALONE = {
-    "stage 1": Calibration(detector_weight=1, classifier_weight=0, bias=0),
-    "stage 2": Calibration(detector_weight=0, classifier_weight=1, bias=0),
-}
 TITLES = {"FP": "labelled look-alikes that score as mitotic figures", "FN": "labelled mitotic figures that do not"}
-NAMES = {MITOTIC: "mitotic figure", LOOK_ALIKE: "not mitotic figure"}
 
 
 @dataclass(frozen=True)
@@ -64,32 +61,27 @@ class Label:
 def labels_of(scored: Scored, path: Path) -> list[Label]:
     """Return an image's labels. A candidate belongs to the label nearest to it, within the challenge's radius."""
     image = scored.image
-    points = np.concatenate([image.mitotic_figures_px, image.look_alikes_px])
-    categories = [MITOTIC] * len(image.mitotic_figures_px) + [LOOK_ALIKE] * len(image.look_alikes_px)
+    points, categories = labelled_points(image)
     probability = np.zeros(len(points))
     if len(points):
         distance_um = np.linalg.norm(scored.points_px[:, None] - points[None], axis=2) * image.spacing_um
         near = distance_um.min(axis=1) <= RADIUS_UM
         np.maximum.at(probability, distance_um.argmin(axis=1)[near], scored.scores[near])
     return [
-        Label(path, image.spacing_um, category, (float(x), float(y)), float(p))
+        Label(path, image.spacing_um, int(category), (float(x), float(y)), float(p))
         for category, (x, y), p in zip(categories, points, probability, strict=True)
     ]
 
 
-def without_the_edge(scored: Scored, path: Path) -> Scored:
+def without_the_edge(scored: Scored, size_px: tuple[int, int]) -> Scored:
     """Leave false positives at a window's edge out: what they show may be labelled in its neighbour alone."""
-    to_edge = np.minimum(scored.points_px, np.array(stated_size(path)) - 1 - scored.points_px).min(
-        axis=1, initial=np.inf
-    )
-    kept: NDArray[np.bool_] = scored.positive | (to_edge >= BOX_PX / 2)
+    kept = scored.positive | (distance_to_edge(scored.points_px, size_px) >= EDGE_PX)
     return Scored(scored.image, scored.points_px[kept], scored.scores[kept])
 
 
 def describe(scored: list[Scored]) -> str:
     """Return average precision and the best F1 over all thresholds, as cells of a table."""
-    f1 = np.nan_to_num([c.f1 for c in curve(scored, np.arange(0.01, 1.0, 0.01))])
-    return f"{average_precision(scored):.3f} | {f1.max():.3f}"
+    return f"{average_precision(scored):.3f} | {np.nan_to_num(f1_curve(scored)).max():.3f}"
 
 
 def write_labels(path: Path, labels: list[Label]) -> None:
@@ -106,11 +98,12 @@ def write_labels(path: Path, labels: list[Label]) -> None:
 def cells_of(labels: list[Label]) -> list[Cell]:
     """Cut the labels' neighbourhoods out of their windows."""
     cells = []
-    for one in labels:
-        kind = "FP" if one.category == LOOK_ALIKE else "FN"
-        verdict = Verdicts(np.array([one.point_px]), [kind], np.array([one.probability or np.nan]))
-        with open_slide(one.path, one.spacing_um) as slide:
-            cells += cut_cells(slide, verdict)
+    for path, group in groupby(sorted(labels, key=lambda one: one.path), key=lambda one: one.path):
+        some = list(group)
+        kinds = ["FP" if one.category == LOOK_ALIKE else "FN" for one in some]
+        scores = np.array([one.probability or np.nan for one in some])
+        with open_slide(path, some[0].spacing_um) as slide:
+            cells += cut_cells(slide, Verdicts(np.array([one.point_px for one in some]), kinds, scores))
     return cells
 
 
@@ -128,16 +121,21 @@ def main(
     paths = [data / "windows" / image.file_name for image in windows]
     found = {"train": detect_all(model, windows, paths), "val": detect_all(model, *images_of(data, "val"))}
 
-    print("| set | candidates ranked by | AP | best F1 |\n|---|---|---|---|")
-    labels: list[Label] = []
-    for name, calibration in (ALONE | {"both": about.calibration or ALONE["stage 2"]}).items():
-        for key, images in found.items():
-            scored = [f.scored(f.rows["probability"]) for f in merge_all(images, calibration, keep_all)]
-            if key == "train":
-                labels = [one for s, path in zip(scored, paths, strict=True) for one in labels_of(s, path)]
-                scored = [without_the_edge(s, path) for s, path in zip(scored, paths, strict=True)]
-            print(f"| {key} | {name} | {describe(scored)} |")
+    rankings = {"stage 1": STAGE_1_ALONE, "stage 2": STAGE_2_ALONE, "both": about.calibration or STAGE_2_ALONE}
+    sizes_px = [stated_size(path) for path in paths]
 
+    print("| set | candidates ranked by | AP | best F1 |\n|---|---|---|---|")
+    for name, calibration in rankings.items():
+        train, val = (
+            [f.scored(f.rows["probability"]) for f in merge_all(found[key], calibration, keep_all)]
+            for key in ("train", "val")
+        )
+        counted = [without_the_edge(one, size_px) for one, size_px in zip(train, sizes_px, strict=True)]
+        for key, images in (("train", counted), ("val", val)):
+            print(f"| {key} | {name} | {describe(images)} |")
+
+    # of the last ranking, by both stages
+    labels = [label for one, path in zip(train, paths, strict=True) for label in labels_of(one, path)]
     labels.sort(key=lambda one: -one.doubt)
     doubtful = [one for one in labels if one.doubtful(threshold)]
     for category, name in NAMES.items():

@@ -7,6 +7,7 @@ real other laboratories, which training never saw, stand beside them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,6 +64,14 @@ def detect_all(model: Model, images: list[LabelledImage], paths: list[Path]) -> 
     return found
 
 
+def simulate_laboratories(paths: list[Path], folder: Path) -> Iterator[list[Path]]:
+    """Write every image into FOLDER as each simulated laboratory would show it; yields each one's files in turn."""
+    for seed in range(SIMULATED):
+        target = folder / str(seed)
+        target.mkdir()
+        yield simulate_laboratory(paths, target, seed)
+
+
 def simulate_laboratory(paths: list[Path], target: Path, seed: int) -> list[Path]:
     """Write every image anew into TARGET, all with one laboratory's stain and one scanner's sharpness."""
     written = []
@@ -91,9 +100,9 @@ class Evidence:
         """Detect on all of it; test frames are not looked at."""
         images, paths = images_of(data, "val")
         simulated = []
-        for seed in range(SIMULATED):
-            with TemporaryDirectory() as folder:
-                simulated += detect_all(model, images, simulate_laboratory(paths, Path(folder), seed))
+        with TemporaryDirectory() as folder:
+            for laboratory in simulate_laboratories(paths, Path(folder)):
+                simulated += detect_all(model, images, laboratory)
         with TemporaryDirectory() as folder:
             mosaics = write_mosaics(data, Path(folder))
             patches = detect_all(model, mosaics, [Path(folder) / image.file_name for image in mosaics])

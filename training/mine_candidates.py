@@ -20,7 +20,7 @@ from mitosis.detections import boxes_px
 from mitosis.detector import read_candidates
 from mitosis.merging import merge
 from mitosis.tiling import Tile, tiles
-from training.data.images import BOX_PX, MITOTIC, RGB, LabelledWindow, load_frames, load_windows
+from training.data.images import BOX_PX, MITOTIC, RGB, LabelledWindow, distance_to_edge, load_frames, load_windows
 from training.networks.yolo11 import MitosisDetector
 
 FILE_NAME = "candidates.json"
@@ -94,9 +94,8 @@ def held_against_labels(boxes: NDArray[np.float32], window: LabelledWindow, edge
     mitoses = window.points[window.categories == MITOTIC]
     near = (np.linalg.norm(centres[:, None] - mitoses[None], axis=2) <= MATCH_PX).any(axis=1)
     height, width = window.rgb.shape[:2]
-    to_edge = np.minimum(centres, np.array([width - 1, height - 1], np.float32) - centres).min(axis=1)
     rows = np.column_stack([boxes, near]).astype(np.float32)
-    return np.asarray(rows[near | (to_edge >= edge_px)])
+    return np.asarray(rows[near | (distance_to_edge(centres, (width, height)) >= edge_px)])
 
 
 def main(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from mitosis.bundle import Calibration
 from mitosis.config import Config
 from mitosis.detections import centres_px
 from mitosis.evaluation import RADIUS_UM, Counts, match
@@ -20,6 +21,9 @@ from mitosis.slide import open_slide
 
 PLATEAU = 0.05  # of F1; what 39 mitoses, even seen six ways, cannot tell apart
 LOWEST_CONFIDENCE = 0.05  # of stage 1, where all candidates are wanted
+STAGE_1_ALONE = Calibration(detector_weight=1, classifier_weight=0, bias=0)  # its score is the probability
+STAGE_2_ALONE = Calibration(detector_weight=0, classifier_weight=1, bias=0)
+THRESHOLDS = np.arange(0.01, 1.0, 0.01)
 SETS = {  # of a data folder: where the pictures are, their labels, the split
     "val": ("frames", "frames.json", "val"),
     "test": ("frames", "frames.json", "test"),
@@ -92,6 +96,11 @@ def curve(images: list[Scored], thresholds: Floats) -> list[Counts]:
     return [pooled(images, float(t)) for t in thresholds]
 
 
+def f1_curve(images: list[Scored]) -> Floats:
+    """Return the pooled F1 at each of ``THRESHOLDS``; NaN where there is neither candidate nor mitotic figure."""
+    return np.array([c.f1 for c in curve(images, THRESHOLDS)])
+
+
 def lowest_of_the_best(f1: Floats) -> int:
     """Return the first of the F1s, by rising threshold, that is within ``PLATEAU`` of the best.
 
@@ -103,6 +112,5 @@ def lowest_of_the_best(f1: Floats) -> int:
 
 
 def best_threshold(images: list[Scored]) -> float:
-    """Return the lowest threshold with about the best pooled F1, in steps of 0.01; see ``lowest_of_the_best``."""
-    thresholds = np.arange(0.01, 1.0, 0.01)
-    return float(thresholds[lowest_of_the_best(np.array([c.f1 for c in curve(images, thresholds)]))])
+    """Return the lowest of ``THRESHOLDS`` with about the best pooled F1; see ``lowest_of_the_best``."""
+    return float(THRESHOLDS[lowest_of_the_best(f1_curve(images))])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mitosis.errors import InputError
-from mitosis.labels import read_labels
+from mitosis.labels import LabelledImage, read_labels
 from mitosis.slide import WHOLE_PX
 from training.data.balance import UNKNOWN, Origin
 
@@ -115,10 +115,20 @@ def load_images(data: Path, kind: str, split: str) -> list[LabelledWindow]:
             kept_bytes += image.nbytes
         else:
             check_file(path)
-        points = np.concatenate([labels.mitotic_figures_px, labels.look_alikes_px]).astype(np.float32)
-        categories = np.repeat([MITOTIC, LOOK_ALIKE], [len(labels.mitotic_figures_px), len(labels.look_alikes_px)])
-        loaded.append(LabelledWindow(image, points, categories, Origin(labels.scanner, labels.case)))
+        points, categories = labelled_points(labels)
+        loaded.append(LabelledWindow(image, points.astype(np.float32), categories, Origin(labels.scanner, labels.case)))
     return loaded
+
+
+def labelled_points(labels: LabelledImage) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return an image's labelled points (n, 2), x and y in its pixels, and their categories (n,)."""
+    points = np.concatenate([labels.mitotic_figures_px, labels.look_alikes_px])
+    return points, np.repeat([MITOTIC, LOOK_ALIKE], [len(labels.mitotic_figures_px), len(labels.look_alikes_px)])
+
+
+def distance_to_edge(points: NDArray[np.floating], size_px: tuple[int, int]) -> NDArray[np.floating]:
+    """Return how far points (n, 2) are from the nearest outermost pixel's centre, (n,), of an image (width, height)."""
+    return np.asarray(np.minimum(points, np.asarray(size_px, points.dtype) - 1 - points).min(axis=1))
 
 
 @dataclass(frozen=True)
